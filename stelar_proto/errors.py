@@ -1,0 +1,204 @@
+"""Every error of the project: what it means, and what it is answered with on the wire.
+
+Two families that never mix. A :class:`LocalError` is the caller's: it is raised at the call that was wrong
+and its message says what to do instead. A :class:`PeerError` is the other side's: a codec never raises it,
+it stands in the event that ends the connection, and the answer the protocol asks for (a close code, an HTTP
+status, an Error frame) is already in the outgoing buffer.
+
+The third group is what the two ends of an application tell each other: answers that are errors, answers
+that never came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ws.http1 import Response
+
+
+class StelarError(Exception):
+    """The root of every error that this project raises or reports."""
+
+
+# --- The caller's mistakes: raised where they are made ------------------------------------------------
+
+
+class LocalError(StelarError):
+    """The library was used in a way that cannot work; the message says what to change."""
+
+
+class StateError(LocalError, RuntimeError):
+    """The call is right, the moment is wrong: for example a message sent after the close."""
+
+
+class MessageError(LocalError, ValueError):
+    """A message that may not be sent.
+
+    Arguments:
+        code: one of ``EMPTY_EVENT``, ``EVENT_TOO_LONG``, ``INVALID_EVENT_CHARS``, ``RESERVED_EVENT``,
+            ``FRAME_TOO_LARGE``, ``PAYLOAD_TOO_LARGE``, ``NOT_SERIALIZABLE``.
+        message: a sentence: what was wrong, what is allowed.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# --- The peer's mistakes: reported in events, never raised by a codec -----------------------------------
+
+
+class PeerError(StelarError):
+    """Something the other side did that ends the connection.
+
+    Attributes:
+        code: the machine-readable name of the mistake, for example ``FRAME_TOO_LARGE``.
+        reason: one sentence for people.
+    """
+
+    code: str = "PEER_ERROR"
+
+    def __init__(self, reason: str, *, code: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        if code is not None:
+            self.code = code
+
+
+class WebSocketError(PeerError):
+    """A WebSocket connection that had to be failed (RFC 6455, section 7.1.7). Answered with ``close_code``."""
+
+    code = "PROTOCOL_ERROR"
+    close_code: int = 1002
+
+
+class InvalidUtf8(WebSocketError):
+    """Text that is not UTF-8 (RFC 6455, section 8.1). Answered with close code 1007."""
+
+    code = "INVALID_UTF8"
+    close_code = 1007
+
+
+class MessageTooBig(WebSocketError):
+    """A frame or message over the limit, known from its header. Answered with close code 1009."""
+
+    code = "FRAME_TOO_LARGE"
+    close_code = 1009
+
+
+class HandshakeError(PeerError):
+    """A WebSocket handshake that failed. A server answers it with HTTP ``status`` and ``headers``.
+
+    Arguments:
+        status: the HTTP status a server answers with; on a client, the status that was received, or 0.
+        reason: one sentence for people; the body of the answer.
+        headers: header fields that belong to the answer, as (name, value) pairs.
+    """
+
+    code = "HANDSHAKE_FAILED"
+
+    def __init__(self, status: int, reason: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.headers = tuple(headers)
+
+
+class UpgradeRefused(HandshakeError):
+    """The server answered the handshake with another status than 101.
+
+    Attributes:
+        response: the whole response: status, headers, and as much of its body as the limit allows.
+    """
+
+    code = "UPGRADE_REFUSED"
+
+    def __init__(self, response: Response) -> None:
+        reason = f"the server refused the upgrade: HTTP {response.status} {response.reason}".rstrip()
+        location = response.headers.get("location")
+        if location is not None and 300 <= response.status < 400:
+            reason += f" (to {location!r})"
+        super().__init__(response.status, reason)
+        self.response = response
+
+
+class FrameError(PeerError):
+    """A TCP frame that breaks the format (WIRE: TCP frames). Answered with an Error frame.
+
+    ``code`` is one of ``INVALID_FRAME_SIZE``, ``FRAME_TOO_LARGE``, ``INVALID_EVENT_LENGTH``,
+    ``EVENT_TOO_LONG``, ``INVALID_EVENT``, ``UNKNOWN_FRAME_TYPE``.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason, code=code)
+
+
+class StreamEnded(PeerError):
+    """The stream ended where the protocol does not end: without a close, or in the middle of a frame."""
+
+    code = "STREAM_ENDED"
+
+
+class PeerFailure(PeerError):
+    """The peer reported an error of its own and ended the conversation; ``reason`` is what it said."""
+
+    code = "PEER_FAILURE"
+
+
+class PeerTimeout(PeerError):
+    """The peer let a deadline pass: it did not connect, answer a heartbeat or close in time."""
+
+    code = "TIMEOUT"
+
+
+class SlowConsumer(PeerError):
+    """The peer reads more slowly than it is written to, and its outbox is full."""
+
+    code = "SLOW_CONSUMER"
+
+
+# --- What the ends of an application tell each other --------------------------------------------------
+
+
+class HandlerError(StelarError):
+    """Raise this in a handler to answer a request with an error that the requester may read.
+
+    Any other exception is answered as ``HANDLER_ERROR`` without its text, which may hold secrets.
+
+    Arguments:
+        message: a sentence for the requester.
+        code: a name for the requester's code to branch on.
+    """
+
+    def __init__(self, message: str, *, code: str = "HANDLER_ERROR") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class RemoteError(StelarError):
+    """A request was answered with an error.
+
+    Attributes:
+        code: ``HANDLER_ERROR``, ``NO_HANDLER``, ``REFUSED``, ``RATE_LIMITED``, ``PAYLOAD_TOO_LARGE`` or
+            a code of the application's own.
+        message: the remote side's words.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class AckTimeout(StelarError, TimeoutError):
+    """No answer came in time. The request may still have been carried out."""
+
+
+class ConnectionLost(StelarError, ConnectionError):
+    """The connection ended before what was asked of it was done; the message names why."""
+
+
+class ConnectError(StelarError, ConnectionError):
+    """A connection could not be made; the message names the address and what happened."""

@@ -1,0 +1,167 @@
+"""One alphabet for both wires: what two ends say to each other, whatever carries it.
+
+The messages are the same for WebSocket and TCP; ``wire`` turns them into the bytes of either. The rules for
+event names stand here too, because they hold on both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from .errors import MessageError
+
+MAX_EVENT_SIZE = 256
+RESERVED_EVENTS = frozenset({"ping", "pong", "connect", "disconnect", "error"})
+JOINED_ROOM, LEFT_ROOM = "joined-room", "left-room"
+
+# The fields with which answers travel inside JSON, the same on both wires.
+CORRELATION_FIELD = "_correlationId"
+
+_EVENT_NAME = re.compile(r"[A-Za-z0-9_\-./:]+", re.ASCII)
+
+
+class Event(NamedTuple):
+    """An event with JSON data."""
+
+    name: str
+    data: Any
+
+
+class Binary(NamedTuple):
+    """An event with raw bytes."""
+
+    name: str
+    payload: bytes
+
+
+class AckRequest(NamedTuple):
+    """A question: ``event`` asks, the answer comes back under the name ``ack``."""
+
+    ack: str
+    event: str
+    data: Any
+    correlation_id: str | None
+
+
+class AckResponse(NamedTuple):
+    """The answer to an :class:`AckRequest`; without a correlation id it answers the oldest of its name."""
+
+    ack: str
+    data: Any
+    correlation_id: str | None
+
+
+class AckError(NamedTuple):
+    """The answer that is an error: a code for programs and a sentence for people."""
+
+    ack: str
+    code: str
+    message: str
+    correlation_id: str | None
+
+
+class Join(NamedTuple):
+    """A client asks to enter a room."""
+
+    room: str
+
+
+class Leave(NamedTuple):
+    """A client asks to leave a room."""
+
+    room: str
+
+
+class Hello(NamedTuple):
+    """The server tells a client the id it goes by."""
+
+    client_id: str
+
+
+class Goodbye(NamedTuple):
+    """The server shuts down; nothing follows."""
+
+
+class Failure(NamedTuple):
+    """The peer reports why it ends the conversation."""
+
+    message: str
+
+
+class Alive(NamedTuple):
+    """A sign of life that asks for nothing: a pong, or the heartbeat texts of npm peers."""
+
+
+class Invalid(NamedTuple):
+    """A message that broke the rules of this page: reported, counted and dropped; the connection goes on."""
+
+    reason: str
+
+
+Message: TypeAlias = (
+    Event
+    | Binary
+    | AckRequest
+    | AckResponse
+    | AckError
+    | Join
+    | Leave
+    | Hello
+    | Goodbye
+    | Failure
+    | Alive
+    | Invalid
+)
+
+
+@lru_cache(maxsize=1024)
+def check_event_name(name: str) -> str:
+    """Return ``name`` if users may send events under it.
+
+    Event names are 1 to 256 characters of ``A-Z a-z 0-9 _ - . / :``; ``ping``, ``pong``, ``connect``,
+    ``disconnect`` and ``error`` are reserved.
+
+    Raises:
+        MessageError: with code ``EMPTY_EVENT``, ``EVENT_TOO_LONG``, ``INVALID_EVENT_CHARS`` or
+            ``RESERVED_EVENT``.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"an event name is a str, not {type(name).__name__}")
+    if not name:
+        raise MessageError("EMPTY_EVENT", "an event needs a name of at least one character")
+    # Legal characters are ASCII, so that a legal name has as many bytes as characters.
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_EVENT_SIZE:
+        raise MessageError("EVENT_TOO_LONG", f"event names are at most {MAX_EVENT_SIZE} bytes: {name[:32]!r}…")
+    if _EVENT_NAME.fullmatch(name) is None:
+        raise MessageError(
+            "INVALID_EVENT_CHARS", f"event names are made of A-Z a-z 0-9 _ - . / : only, not {name!r}"
+        )
+    if name in RESERVED_EVENTS:
+        raise MessageError("RESERVED_EVENT", f"the event name {name!r} is reserved; choose another")
+    return name
+
+
+class Serializer(Protocol):
+    """Turns values into JSON text and back. Both calls raise ``ValueError`` or ``TypeError`` on bad input."""
+
+    def dumps(self, value: Any) -> str: ...
+
+    def loads(self, data: str) -> Any: ...
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+class StandardJson:
+    """The standard library's ``json``: compact, not ASCII-escaped, no NaN and no infinities either way."""
+
+    def __init__(self) -> None:
+        self.dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+        self.loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+JSON: Serializer = StandardJson()

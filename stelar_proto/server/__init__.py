@@ -1,0 +1,9 @@
+"""Many peers: clients, rooms, broadcasts, handlers, health; on both wires at once, without a socket."""
+
+from .application import ServerApplication
+from .config import ServerConfig
+from .context import ClientInfo, Context
+from .health import Stats
+from .http import HttpResponse
+
+__all__ = ["ClientInfo", "Context", "HttpResponse", "ServerApplication", "ServerConfig", "Stats"]

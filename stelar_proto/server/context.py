@@ -1,0 +1,207 @@
+"""What a handler is given: the client that spoke, what it said, and the ways to answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..messages import AckRequest, AckResponse, Event
+from ..ws import Request
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+
+class ClientInfo:
+    """What is known of a client; alive, not a copy."""
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def __repr__(self) -> str:
+        return f"<ClientInfo {self.protocol} {self.remote_address} rooms={sorted(self.rooms)}>"
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The rooms it is in."""
+        return frozenset(self._peer.rooms)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What :meth:`Context.set_metadata` stored."""
+        return self._peer.metadata
+
+    @property
+    def remote_address(self) -> str | None:
+        """Its IP address; None over a Unix socket."""
+        return self._peer.remote_address
+
+    @property
+    def protocol(self) -> str:
+        """``"ws"`` or ``"tcp"``."""
+        return self._peer.protocol
+
+    @property
+    def connected_at(self) -> float:
+        """When it was taken in, seconds since 1970."""
+        return self._peer.connected_at
+
+    @property
+    def messages_received(self) -> int:
+        """Messages from it, heartbeats aside."""
+        return self._peer.session.messages_received
+
+    @property
+    def messages_sent(self) -> int:
+        """Messages to it, heartbeats aside."""
+        return self._peer.session.messages_sent
+
+
+class Context:
+    """The argument of every handler.
+
+    Sending is a plain call that never waits: it encodes, puts the bytes into the client's outbox and returns
+    whether the client is still there to be sent to. ``await ctx.drain()`` waits for a slow one.
+
+    Attributes:
+        event: the event's name; ``connect`` and ``disconnect`` in those handlers.
+        data: its data: JSON, or ``bytes`` if :attr:`is_binary`. In an ``on_disconnect`` handler
+            ``{"code": …, "reason": …}``, in the terms of WebSocket on either wire.
+        is_binary: whether :attr:`data` is the payload of a binary event.
+    """
+
+    __slots__ = ("_peer", "_request", "data", "event", "is_binary")
+
+    def __init__(
+        self,
+        peer: Peer,
+        event: str,
+        data: Any = None,
+        *,
+        is_binary: bool = False,
+        request: AckRequest | None = None,
+    ) -> None:
+        self._peer = peer
+        self._request = request
+        self.event = event
+        self.data = data
+        self.is_binary = is_binary
+
+    def __repr__(self) -> str:
+        return f"<Context {self.event!r} from {self.id} over {self.transport}>"
+
+    # --- Who spoke ----------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The client's id."""
+        return self._peer.id
+
+    @property
+    def transport(self) -> str:
+        """``"ws"`` or ``"tcp"``."""
+        return self._peer.protocol
+
+    @property
+    def request(self) -> Request | None:
+        """The HTTP request of the WebSocket handshake; None on TCP."""
+        return self._peer.request
+
+    @property
+    def client_info(self) -> ClientInfo:
+        """Rooms, metadata, address, counters."""
+        return ClientInfo(self._peer)
+
+    def set_metadata(self, key: str, value: Any) -> None:
+        """Keep ``value`` with the client as long as it is connected."""
+        self._peer.metadata[key] = value
+
+    def get_metadata(self, key: str, default: Any = None) -> Any:
+        """Return what :meth:`set_metadata` stored."""
+        return self._peer.metadata.get(key, default)
+
+    # --- To the client --------------------------------------------------------------------------------------
+
+    def emit(self, event: str, data: Any = None) -> bool:
+        """Send the client an event with JSON data.
+
+        Raises:
+            MessageError: the name breaks the rules, or the data is not JSON or too large.
+        """
+        return self._peer.emit(event, data)
+
+    def emit_binary(self, event: str, payload: bytes) -> bool:
+        """Send the client an event with raw bytes.
+
+        Raises:
+            MessageError: the name breaks the rules, or the payload is too large.
+        """
+        return self._peer.emit_binary(event, payload)
+
+    def ack(self, ack_name: str, data: Any = None) -> bool:
+        """Answer a request by its ack name: the one being handled if it goes by it, else the client's oldest.
+
+        In an ``on_ack`` handler, return the answer instead.
+        """
+        request = self._request
+        correlation_id = None
+        if request is not None and request.ack == ack_name:
+            correlation_id, self._request = request.correlation_id, None
+        return self._peer.send(AckResponse(ack_name, data, correlation_id))
+
+    def send(self, ack_name: str, data: Any = None) -> bool:
+        """Send ``{"data": data, "_isAck": true}`` as an event, as the npm package's ``ctx.send`` does."""
+        return self._peer.send(Event(ack_name, {"data": data, "_isAck": True}))
+
+    async def drain(self) -> None:
+        """Wait until the client's outbox is below its low-water mark, or the client is gone."""
+        await self._peer.drain()
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> None:
+        """Close the client's connection, behind everything that was sent to it.
+
+        Raises:
+            MessageError: the close code must not be sent.
+        """
+        self._peer.disconnect(code, reason)
+
+    # --- To others ------------------------------------------------------------------------------------------
+
+    def broadcast(self, event: str, data: Any = None) -> int:
+        """Send to everyone but this client; return to how many."""
+        return self._peer.server.broadcast(event, data, exclude_id=self.id)
+
+    def broadcast_binary(self, event: str, payload: bytes) -> int:
+        """Send raw bytes to everyone but this client; return to how many."""
+        return self._peer.server.broadcast_binary(event, payload, exclude_id=self.id)
+
+    def to(self, room: str, event: str, data: Any = None) -> int:
+        """Send to everyone in ``room`` but this client; return to how many."""
+        return self._peer.server.to(room, event, data, exclude_id=self.id)
+
+    def to_binary(self, room: str, event: str, payload: bytes) -> int:
+        """Send raw bytes to everyone in ``room`` but this client; return to how many."""
+        return self._peer.server.to_binary(room, event, payload, exclude_id=self.id)
+
+    def to_id(self, client_id: str, event: str, data: Any = None) -> bool:
+        """Send to one client; return whether there is such a client."""
+        return self._peer.server.to_id(client_id, event, data)
+
+    # --- Rooms ------------------------------------------------------------------------------------------------
+
+    def join_room(self, room: str) -> bool:
+        """Put the client into ``room``, which it is told; False if it is there already or a limit is reached.
+
+        Raises:
+            ValueError: the name is empty or longer than 256 bytes.
+        """
+        return self._peer.join_room(room)
+
+    def leave_room(self, room: str) -> bool:
+        """Take the client out of ``room``, which it is told; False if it was not in it."""
+        return self._peer.leave_room(room)
+
+    def get_clients(self, room: str | None = None) -> list[str]:
+        """Return the ids of all clients, or of those in ``room``."""
+        return self._peer.server.get_clients(room)

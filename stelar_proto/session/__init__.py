@@ -1,0 +1,30 @@
+"""One peer, either wire, either role: messages, acks, heartbeat, deadlines and the outbox."""
+
+from .acks import AckLedger, PendingAck
+from .deadlines import Deadlines
+from .endpoint import Endpoint
+from .outbox import Outbox
+from .runtime import Runtime, Transport, WaitableEvent
+from .session import Closed, Event, Opened, Session, SessionConfig, State
+from .tcp import TcpSession
+from .websocket import CLIENT_ID_HEADER, WebSocketSession
+
+__all__ = [
+    "CLIENT_ID_HEADER",
+    "AckLedger",
+    "Closed",
+    "Deadlines",
+    "Endpoint",
+    "Event",
+    "Opened",
+    "Outbox",
+    "PendingAck",
+    "Runtime",
+    "Session",
+    "SessionConfig",
+    "State",
+    "TcpSession",
+    "Transport",
+    "WaitableEvent",
+    "WebSocketSession",
+]

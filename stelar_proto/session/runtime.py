@@ -1,0 +1,61 @@
+"""What the pure layers need of the world, as interfaces: a clock, chance, tasks, events, a transport.
+
+``stelar_runtime_asyncio`` and ``stelar_runtime_trio`` implement them; so may a test, with a clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+
+class WaitableEvent(Protocol):
+    """What ``asyncio.Event`` and ``trio.Event`` have in common."""
+
+    def set(self) -> None: ...
+
+    async def wait(self) -> object: ...
+
+
+class Runtime(Protocol):
+    """An event loop, as far as a server or a client knows it."""
+
+    def now(self) -> float:
+        """Return the loop's clock, seconds; it never goes back."""
+        ...
+
+    def wall_clock(self) -> float:
+        """Return the time of day, seconds since 1970."""
+        ...
+
+    def entropy(self, size: int) -> bytes:
+        """Return ``size`` unpredictable bytes."""
+        ...
+
+    def make_event(self) -> WaitableEvent:
+        """Return an event that a task can wait for."""
+        ...
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run ``coroutine`` as a task that ends no later than the server or client it belongs to."""
+        ...
+
+    def set_timer(self, deadline: float | None) -> None:
+        """Have ``handle_deadlines()`` called at ``deadline``, instead of when it was to be called before."""
+        ...
+
+
+class Transport(Protocol):
+    """A stream of bytes that carries one endpoint."""
+
+    def flush_soon(self) -> None:
+        """There is something to send, or to end; take it before the loop waits again."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Stop receiving; the peer will notice when its own buffers are full."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        ...

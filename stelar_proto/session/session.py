@@ -1,0 +1,420 @@
+"""One peer, on either wire, in either role: what WebSocket and TCP sessions have in common.
+
+Bytes and the time go in, messages come out; messages go in, bytes come out. A session knows nothing of other
+peers, of handlers or of sockets. All waiting is expressed as one deadline, :meth:`Session.next_deadline`.
+
+Theory of operation::
+
+    CONNECTING ──accept() or the server's yes──▶ OPEN ──close()──▶ CLOSING ──the peer's close──▶ CLOSED
+         └───────────── refused, failed, timed out, stream ended, aborted ─────────────────────────▲
+
+``Closed`` is the last event and comes once. A closed session still wants to be carried to its end: what is in
+the outbox leaves, then :attr:`wants_eof` asks for the stream to be ended, and :attr:`is_finished` says that
+the socket can go. Between the two the peer has ``close_timeout`` seconds to end its side: a socket that is
+closed while unread input waits resets the connection, and our last words with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from ..errors import ConnectionLost, MessageError, PeerError, PeerTimeout, SlowConsumer, StateError
+from ..messages import JSON, AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message, Serializer
+from ..tcp import Dialect
+from ..wire import Format
+from ..ws import RequestReceived, Role, UpgradeRequested
+from .acks import AckLedger, PendingAck
+from .heartbeat import Beat, Heartbeat
+from .outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """What all sessions of a server or client have in common. Times in seconds, sizes in bytes.
+
+    Arguments:
+        connect_timeout: from the first moment to the end of the handshake.
+        heartbeat_interval: silence after which a ping is sent; None for never.
+        heartbeat_timeout: how long an unanswered ping may stand.
+        close_timeout: how long the peer may take to close.
+        max_payload_size: of a message.
+        max_frame_size: of a WebSocket frame's payload, or of a whole TCP frame.
+        outbox_limit: what may wait to be sent.
+        max_pending_acks: requests in flight.
+        accept_npm_handshake: client: also accept the npm package's wrong Sec-WebSocket-Accept.
+    """
+
+    connect_timeout: float = 10.0
+    heartbeat_interval: float | None = 30.0
+    heartbeat_timeout: float = 60.0
+    close_timeout: float = 5.0
+    max_payload_size: int = 10 * 1024 * 1024
+    max_frame_size: int = 10 * 1024 * 1024
+    outbox_limit: int = 16 * 1024 * 1024
+    max_pending_acks: int = 10_000
+    tcp_dialect: Dialect = Dialect.DOCUMENTED
+    serializer: Serializer = JSON
+    accept_npm_handshake: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be a positive number, not {getattr(self, name)!r}"
+            for name in (
+                "connect_timeout",
+                "heartbeat_interval",
+                "heartbeat_timeout",
+                "close_timeout",
+                "max_payload_size",
+                "max_frame_size",
+                "outbox_limit",
+                "max_pending_acks",
+            )
+            if not (name == "heartbeat_interval" and self.heartbeat_interval is None)
+            and not _is_positive(getattr(self, name))
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+class State(Enum):
+    """Where a session stands; see the picture above."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_TRANSITIONS = {
+    State.CONNECTING: {State.OPEN, State.CLOSED},
+    State.OPEN: {State.CLOSING, State.CLOSED},
+    State.CLOSING: {State.CLOSED},
+    State.CLOSED: set[State](),
+}
+
+
+class Opened(NamedTuple):
+    """Client: the server took us in; messages may be sent."""
+
+
+class Closed(NamedTuple):
+    """The end, on either wire, in the terms of WebSocket; ``error`` is None if nothing went wrong."""
+
+    code: int
+    reason: str
+    error: PeerError | None
+
+
+Event: TypeAlias = Message | Opened | Closed | UpgradeRequested | RequestReceived
+
+
+class Session:
+    """The base of :class:`WebSocketSession` and :class:`TcpSession`; they add their wire's bytes.
+
+    Arguments:
+        role: which end this is.
+        config: what it shares with its like.
+        wire: the format of its messages.
+        now: the time, seconds on any clock that never goes back; every call that needs it is given it.
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_end_event",
+        "_ended_at",
+        "_heartbeat",
+        "_now",
+        "_peer_ended",
+        "_started_at",
+        "acks",
+        "client_id",
+        "config",
+        "format",
+        "messages_dropped",
+        "messages_received",
+        "messages_sent",
+        "on_deadline_changed",
+        "outbox",
+        "role",
+        "state",
+    )
+
+    def __init__(self, role: Role, config: SessionConfig, wire: Format, now: float) -> None:
+        self.role = role
+        self.config = config
+        self.format = wire
+        """How messages are said here; what it encodes may go to every session that has the same."""
+        self.state = State.CONNECTING
+        self.client_id: str | None = None
+        """The id the client goes by; the npm package's WebSocket server never tells it."""
+        self.outbox = Outbox(config.outbox_limit)
+        self.acks = AckLedger(config.max_pending_acks)
+        self.messages_received = 0
+        self.messages_sent = 0
+        self.messages_dropped = 0
+        """Frames that were taken for the peer and never left, because the connection ended first."""
+        self.on_deadline_changed: Callable[[], object] | None = None
+        """Called when a command made :meth:`next_deadline` earlier than it was."""
+        self._heartbeat = Heartbeat(config.heartbeat_interval, config.heartbeat_timeout, now)
+        self._now = now
+        self._started_at = now
+        self._ended_at = now  # when the end began
+        self._end_event: Closed | None = None  # the last event, not reported yet
+        self._peer_ended = False
+        self._aborted = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.role.value} {self.state.value} id={self.client_id}>"
+
+    # --- What the wires add -------------------------------------------------------------------------
+
+    def _receive(self, data: bytes, events: list[Event]) -> None:
+        """Decode ``data``, append what it means, and put answers into the outbox."""
+        raise NotImplementedError
+
+    def _encode(self, message: Message) -> bytes:
+        """Return the bytes of ``message``, for this peer."""
+        raise NotImplementedError
+
+    def _ping(self) -> None:
+        """Put a ping into the outbox."""
+        raise NotImplementedError
+
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        """Put the wire's last words into the outbox."""
+        raise NotImplementedError
+
+    def accept(self, client_id: str) -> None:
+        """Server: take the client in and tell it its id."""
+        raise NotImplementedError
+
+    def refuse(self, status: int, message: str) -> None:
+        """Server: turn the client away, with an HTTP status or an Error frame."""
+        raise NotImplementedError
+
+    # --- Bytes ------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Take what came in at ``now``; ``b""`` is the end of the stream. Never raises for what a peer did."""
+        self._now = now
+        events: list[Event] = []
+        if not data:
+            self._peer_ended = True
+        if self.state is State.CLOSED:
+            self._report_end(events)
+        else:
+            self._heartbeat.received(now)
+            self._receive(data, events)
+        return events
+
+    def data_to_send(self) -> bytes:
+        """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
+        return self.outbox.take()
+
+    @property
+    def wants_eof(self) -> bool:
+        """Whether our side of the stream should be ended now: the last word is sent."""
+        return self.state is State.CLOSED and not self.outbox
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the socket is to be cut, whatever is still unsent."""
+        return self._aborted
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the socket can be closed: all is sent, and the peer has ended or used up its time."""
+        return self._aborted or (self.state is State.CLOSED and self._peer_ended and not self.outbox)
+
+    # --- Messages ---------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Encode ``message`` and put it into the outbox.
+
+        Raises:
+            StateError: the session is not open.
+            MessageError: the message may not be sent, or is too large.
+        """
+        self._demand_open()
+        self.send_frame(self._encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Put a frame made by :attr:`format` into the outbox: the way of messages to many.
+
+        A full outbox ends the session: the peer does not read, and memory is bounded. ``Closed`` then comes
+        from the next :meth:`handle_deadline`, which is due at once. A session that has ended takes nothing.
+        """
+        if self.state is State.OPEN and self._push(frame):
+            self.messages_sent += 1
+
+    def request(self, ack: str, event: str, data: object, now: float, *, timeout: float) -> PendingAck:
+        """Send a request; its answer, or what became of it, will finish the returned entry.
+
+        Raises:
+            StateError: the session is not open, or too many requests are in flight.
+            MessageError: the message may not be sent.
+        """
+        self._demand_open()
+        pending = self.acks.open(ack, now, timeout)
+        try:
+            self.send(AckRequest(ack, event, data, pending.correlation_id))
+        except MessageError:
+            self.acks.discard(pending)
+            raise
+        self._deadline_changed()
+        return pending
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End the conversation: say goodbye behind all that was sent, then wait for the peer to do the same.
+
+        What the peer sends until then is still received. Does nothing when the end has begun already.
+        """
+        self._now = now
+        if self.state is State.CONNECTING:
+            self.abort(Closed(code, reason, None))
+        elif self.state is State.OPEN:
+            self._say_goodbye(code, reason)
+            if self.state is State.OPEN:  # the goodbye itself may have overrun the outbox
+                self._enter(State.CLOSING)
+
+    def abort(self, end: Closed) -> None:
+        """End at once, without waiting for anybody; what was not sent is lost.
+
+        ``end`` comes from the next :meth:`handle_deadline`, which is due at once.
+        """
+        if self.state is not State.CLOSED:
+            self._end(end)
+        self._abort()
+
+    # --- Time -------------------------------------------------------------------------------------------
+
+    def pause(self, paused: bool, now: float) -> None:
+        """Note that reading is paused, or goes on: a peer that is not read cannot give signs of life."""
+        self._now = now
+        self._heartbeat.pause(paused, now)
+        self._deadline_changed()
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`handle_deadline` wants to be called; None for never."""
+        if self._end_event is not None:
+            return self._now
+        if self.state is State.OPEN:
+            beat, acks = self._heartbeat.next_deadline(), self.acks.next_deadline()
+            if beat is None or acks is None:
+                return acks if beat is None else beat
+            return min(beat, acks)
+        if self.state is State.CONNECTING:
+            return self._started_at + self.config.connect_timeout
+        if self.is_finished:
+            return None
+        return self._ended_at + self.config.close_timeout
+
+    def handle_deadline(self, now: float) -> list[Event]:
+        """Do what is due at ``now``, possibly nothing."""
+        self._now = now
+        events: list[Event] = []
+        self._report_end(events)
+        if self.state is State.OPEN:
+            self.acks.expire(now)
+            beat = self._heartbeat.handle_deadline(now)
+            if beat is Beat.PING:
+                self._ping()
+            elif beat is Beat.DEAD:
+                # The words are for a peer that only stopped talking; there is no waiting for an answer.
+                self._say_goodbye(1011, "Heartbeat timeout")
+                self._peer_ended = True
+                self._end(Closed(1011, "Heartbeat timeout", PeerTimeout("the peer gave no sign of life")))
+        elif self.state is State.CONNECTING:
+            timeout = self.config.connect_timeout
+            if now >= self._started_at + timeout:
+                self._end(Closed(1006, "", PeerTimeout(f"no handshake within {timeout:g} s")))
+                self._abort()
+        elif now >= self._ended_at + self.config.close_timeout:
+            if self.state is State.CLOSING:
+                timeout = self.config.close_timeout
+                self._end(Closed(1006, "", PeerTimeout(f"the peer did not close within {timeout:g} s")))
+            self._abort()
+        self._report_end(events)
+        return events
+
+    def connection_lost(self, now: float) -> list[Event]:
+        """The stream is gone, in both directions; nothing more will happen."""
+        events = self.receive_data(b"", now)
+        self._abort()
+        return events
+
+    # --- For the wires ------------------------------------------------------------------------------------
+
+    def _push(self, data: bytes) -> bool:
+        if self.outbox.push(data):
+            return True
+        limit = self.config.outbox_limit
+        error = SlowConsumer(f"the peer does not read: more than {limit} bytes wait for it")
+        self.abort(Closed(1006, "", error))
+        return False
+
+    def _deliver(self, message: Message, events: list[Event]) -> None:
+        """Append ``message`` for the application; what concerns only the session ends here."""
+        kind = type(message)
+        if kind is Alive:
+            return
+        if kind is Hello:
+            self._receive_hello(message.client_id, events)  # type: ignore[union-attr]  # kind is its type
+            return
+        self.messages_received += 1
+        if kind is AckResponse or kind is AckError:
+            if self.acks.resolve(message):  # type: ignore[arg-type]  # as above
+                return
+        events.append(message)
+
+    def _receive_hello(self, client_id: str, events: list[Event]) -> None:
+        if self.client_id is not None and self.client_id != client_id:
+            events.append(Invalid(f"the server announced a second client id: {client_id!r}"))
+            return
+        self.client_id = client_id
+        if self.state is State.CONNECTING:
+            self._open()
+            events.append(Opened())
+
+    def _open(self) -> None:
+        self._enter(State.OPEN)
+        self._heartbeat.received(self._now)
+
+    def _end(self, end: Closed) -> None:
+        """Enter CLOSED; ``end`` is the session's last event, as soon as there is a call to return it."""
+        self._enter(State.CLOSED)
+        self._end_event = end
+        reason = f" ({end.error or end.reason})" if end.error or end.reason else ""
+        self.acks.fail_all(ConnectionLost(f"the connection ended before the answer came{reason}"))
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self.messages_dropped += self.outbox.clear()
+        self._deadline_changed()
+
+    def _report_end(self, events: list[Event]) -> None:
+        if self._end_event is not None:
+            events.append(self._end_event)
+            self._end_event = None
+
+    def _enter(self, state: State) -> None:
+        assert state in _TRANSITIONS[self.state], (self.state, state)
+        if self.state is not State.CLOSING:
+            self._ended_at = self._now
+        self.state = state
+        self._deadline_changed()
+
+    def _deadline_changed(self) -> None:
+        if self.on_deadline_changed is not None:
+            self.on_deadline_changed()
+
+    def _demand_open(self) -> None:
+        if self.state is not State.OPEN:
+            raise StateError(f"nothing can be sent: the connection is {self.state.value}")

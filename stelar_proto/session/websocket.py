@@ -1,0 +1,133 @@
+"""A session over WebSocket: the codec of ``ws``, the envelope of ``wire``, and what both do at the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from .. import ws
+from ..messages import Hello, Message
+from ..wire import WebSocketFormat
+from .session import Closed, Event, Opened, Session, SessionConfig, State
+
+CLIENT_ID_HEADER = "Sec-Stelar-Client-Id"
+
+
+class WebSocketSession(Session):
+    """One WebSocket peer.
+
+    Arguments:
+        role: which end this is.
+        config: what it shares with its like.
+        envelope: the format of its messages; a server passes the same to all of its sessions.
+        now: the time.
+        entropy: clients only: ``entropy(n)`` returns ``n`` unpredictable bytes.
+        announce_id: servers only: tell the client its id in a first message too, not only in the 101.
+    """
+
+    __slots__ = ("_announce_id", "_envelope", "codec")
+
+    def __init__(
+        self,
+        role: ws.Role,
+        config: SessionConfig,
+        *,
+        envelope: WebSocketFormat,
+        now: float,
+        entropy: Callable[[int], bytes] | None = None,
+        announce_id: bool = True,
+    ) -> None:
+        super().__init__(role, config, envelope, now)
+        self._envelope = envelope
+        self.codec = ws.Connection(
+            role,
+            entropy=entropy,
+            max_frame_size=config.max_frame_size,
+            max_message_size=config.max_payload_size,
+        )
+        self._announce_id = announce_id
+
+    # --- The handshake ------------------------------------------------------------------------------------
+
+    def request_upgrade(self, url: str, *, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Client: send the handshake; ``Opened`` or ``Closed`` will tell how it went.
+
+        Raises:
+            ValueError: the URL or a header cannot be sent.
+        """
+        self.codec.request_upgrade(
+            url, headers=headers, accept_npm_handshake=self.config.accept_npm_handshake
+        )
+        self._flush_codec()
+
+    def accept(self, client_id: str) -> None:
+        self.codec.accept(headers=[(CLIENT_ID_HEADER, client_id)])
+        self._flush_codec()
+        self.client_id = client_id
+        self._open()
+        if self._announce_id:
+            self._push(self._encode(Hello(client_id)))
+
+    def refuse(self, status: int, message: str) -> None:
+        self.respond(status, f"{message}\n".encode(), headers=[("Content-Type", "text/plain; charset=utf-8")])
+
+    def respond(self, status: int, body: bytes, *, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Server: answer the request with plain HTTP. This ends the session; ``Closed`` is not reported."""
+        self.codec.respond(status, body, headers=headers)
+        self._flush_codec()
+        self._enter(State.CLOSED)
+
+    # --- The wire -------------------------------------------------------------------------------------------
+
+    @property
+    def wants_eof(self) -> bool:
+        # RFC 6455, section 7.1.1: after a close handshake the server ends the stream first.
+        if self.role is ws.Role.CLIENT and self.codec.close_received is not None and not self._peer_ended:
+            return False
+        return super().wants_eof
+
+    def _receive(self, data: bytes, events: list[Event]) -> None:
+        for event in self.codec.receive_data(data):
+            kind = type(event)
+            if kind is ws.TextReceived:
+                self._deliver(self._envelope.decode_text(event[0]), events)  # type: ignore[arg-type]
+            elif kind is ws.BinaryReceived:
+                self._deliver(self._envelope.decode_binary(event[0]), events)  # type: ignore[arg-type]
+            else:
+                self._receive_other(event, events)
+        self._flush_codec()
+        self._report_end(events)
+
+    def _receive_other(self, event: ws.Event, events: list[Event]) -> None:
+        match event:
+            case ws.UpgradeRequested() | ws.RequestReceived():
+                events.append(event)
+            case ws.Opened(response):
+                self.client_id = response.headers.get(CLIENT_ID_HEADER)
+                self._open()
+                events.append(Opened())
+            case ws.Closed(code, reason, error):
+                if self.state is not State.CLOSED:
+                    self._end(Closed(code, reason, error))
+            case _:
+                pass  # pings and pongs: a sign of life, as every byte is
+
+    def _encode(self, message: Message) -> bytes:
+        if self.role is ws.Role.SERVER:
+            return self._envelope.encode_frame(message)
+        opcode, payload = self._envelope.encode(message)
+        return self.codec.encode_message(opcode, payload)
+
+    def _ping(self) -> None:
+        self.codec.ping()
+        self._flush_codec()
+
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        self.codec.close(code, reason)
+        self._flush_codec()
+
+    def _flush_codec(self) -> None:
+        data = self.codec.data_to_send()
+        if data and not self._aborted:
+            self._push(data)
+
+

@@ -1,0 +1,207 @@
+"""One TCP connection of either role, without the socket: bytes in, events out; commands in, bytes out.
+
+Responsible for cutting the stream into frames, answering Ping, refusing what breaks the format, and knowing
+when the conversation is over. Not for who may send what: the format has no error for a Connect that a client
+sends or a Join Room that a server sends, so every well-formed frame is reported and the session above judges
+it. That leaves nothing for this layer to do differently on a server and on a client: it has no role.
+
+Theory of operation::
+
+    state     send_frame()   close() disconnect() fail()   frame comes in        peer's end or fault
+    -------   ------------   ---------------------------   -------------------   ---------------------
+    OPEN      sent           -> CLOSING                    reported, Ping        Closed (fault: Error
+                                                           answered              sent first) -> CLOSED
+    CLOSING   StateError     nothing                       reported              Closed -> CLOSED
+    CLOSED    StateError     nothing                       ignored               ignored
+
+Closing is one-sided, since the protocol has no closing handshake: whoever ends sends its last frame, if any,
+and ends its stream. Frames that the peer had already sent still come in meanwhile and are still reported.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from stelar_proto.buffer import ReceiveBuffer
+from stelar_proto.errors import FrameError, PeerError, StateError
+
+from .events import Closed, Event
+from .frames import (
+    DEFAULT_MAX_FRAME_SIZE,
+    HEADER_SIZE,
+    LARGEST_FRAME_SIZE,
+    MAX_HEAD_SIZE,
+    Dialect,
+    FrameType,
+    encode_frame,
+    judge_frame,
+    parse_frames,
+)
+
+
+class State(enum.Enum):
+    """Where a connection stands."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # our last frame is out; the peer's stream has not ended
+    CLOSED = "closed"  # Closed has been reported
+
+
+class Connection:
+    """The codec of one connection.
+
+    Feed what the socket gives to :meth:`receive_data` and handle the events it returns; after that and after
+    every command, write what :meth:`data_to_send` returns to the socket. When :attr:`state` is no longer
+    ``OPEN`` and everything is written, end the stream.
+
+    Arguments:
+        dialect: which codes the frame types have; the same on both ends.
+        max_frame_size: bytes a whole frame may have, in both directions.
+
+    Raises:
+        ValueError: a limit that no frame can keep, or that the length field cannot express.
+    """
+
+    __slots__ = ("_buffer", "_dialect", "_max_frame_size", "_needed", "_outgoing", "_state")
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect = Dialect.DOCUMENTED,
+        max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+    ) -> None:
+        if not HEADER_SIZE <= max_frame_size <= LARGEST_FRAME_SIZE:
+            raise ValueError(
+                f"max_frame_size is {max_frame_size}; {HEADER_SIZE} to {LARGEST_FRAME_SIZE} bytes can be"
+            )
+        self._dialect = dialect
+        self._max_frame_size = max_frame_size
+        self._state = State.OPEN
+        self._buffer = ReceiveBuffer()  # the beginning of a frame, or nothing
+        self._needed = 0  # bytes the buffer must have before a look at it can pay; 0 when it is empty
+        self._outgoing: list[bytes] = []
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands."""
+        return self._state
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which codes the frame types have."""
+        return self._dialect
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take in what the socket gave and return what it meant, in order.
+
+        Whatever the peer sends, this does not raise: a peer's fault ends the connection with
+        :class:`~stelar_proto.tcp.events.Closed`, the Error frame that tells the peer is then ready in
+        :meth:`data_to_send`, and all further input is ignored. Each byte is copied a bounded number of times,
+        however the stream was cut into chunks; nothing is stored for a length that was only announced.
+
+        Arguments:
+            data: bytes from the stream; ``b""`` is its end.
+        """
+        if self._state is State.CLOSED:
+            return []
+        if not data:
+            return [self._end()]
+        if self._needed:
+            self._buffer.feed(data)
+            if len(self._buffer) < self._needed:
+                return []
+            data = self._buffer.take_all()
+            self._needed = 0
+        events: list[Event] = []
+        consumed = parse_frames(data, self._dialect, self._max_frame_size, events)
+        if self._state is State.OPEN:
+            for event in events:
+                if event[0] is FrameType.PING:
+                    self._send_reply(FrameType.PONG)
+        if consumed < len(data):
+            head = data[consumed : consumed + MAX_HEAD_SIZE]
+            try:
+                self._needed = judge_frame(head, self._dialect, self._max_frame_size)
+            except FrameError as error:
+                events.append(self._refuse(error))
+            else:
+                self._buffer.feed(data[consumed:])
+        return events
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes that are to be written to the socket now, and forget them."""
+        if not self._outgoing:
+            return b""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    def send_frame(self, frame_type: FrameType, event: str | None = None, payload: bytes = b"") -> None:
+        """Send one frame.
+
+        Arguments:
+            frame_type: what kind of frame.
+            event: its event field; ``None`` for the one the type prescribes (``join-room``, ``connect`` …).
+            payload: everything behind it.
+
+        Raises:
+            StateError: this side has closed, or the peer has.
+            MessageError: the frame is against the format or the limit, see
+                :func:`~stelar_proto.tcp.frames.encode_frame`. Nothing is sent.
+            TypeError: ``event`` is missing and the type prescribes none.
+        """
+        if self._state is not State.OPEN:
+            raise StateError(f"nothing can be sent any more: the connection is {self._state.value}")
+        self._outgoing.append(
+            encode_frame(
+                frame_type, event, payload, dialect=self._dialect, max_frame_size=self._max_frame_size
+            )
+        )
+
+    def close(self) -> None:
+        """End this side without a word: a client's way. Does nothing if it has ended already."""
+        if self._state is State.OPEN:
+            self._state = State.CLOSING
+
+    def disconnect(self) -> None:
+        """Send Disconnect, a server's last frame on a graceful shutdown, and close.
+
+        Does nothing if this side has ended already.
+        """
+        if self._state is State.OPEN:
+            self._send_reply(FrameType.DISCONNECT)
+            self._state = State.CLOSING
+
+    def fail(self, message: str) -> None:
+        """Send an Error frame that tells the peer why, and close.
+
+        Does nothing if this side has ended already.
+
+        Arguments:
+            message: for example ``Rate limit exceeded``.
+
+        Raises:
+            MessageError: ``FRAME_TOO_LARGE``.
+        """
+        if self._state is State.OPEN:
+            self.send_frame(FrameType.ERROR, payload=message.encode())
+            self._state = State.CLOSING
+
+    def _send_reply(self, frame_type: FrameType, payload: bytes = b"") -> None:
+        """Send a frame that the protocol prescribes: it leaves even where the limit is smaller than it."""
+        self._outgoing.append(encode_frame(frame_type, None, payload, dialect=self._dialect))
+
+    def _refuse(self, error: FrameError) -> Closed:
+        """The peer broke the format: tell it the code, unless our last frame is already out, and end."""
+        if self._state is State.OPEN:
+            self._send_reply(FrameType.ERROR, error.code.encode())
+        self._state = State.CLOSED
+        return Closed(error)
+
+    def _end(self) -> Closed:
+        """The peer's stream ended."""
+        self._state = State.CLOSED
+        if not self._needed:
+            return Closed(None)
+        held = len(self._buffer.take_all())
+        return Closed(PeerError(f"the stream ended {held} bytes into a frame", code="TRUNCATED_FRAME"))

@@ -1,0 +1,132 @@
+"""Messages out of frames: fragmentation, limits and UTF-8 (RFC 6455, sections 5.4 and 8.1).
+
+A frame is judged when its header is there (:meth:`MessageReader.begin`) and its payload is taken as it
+arrives (:meth:`MessageReader.feed`), so that a wrong byte of text is noticed when it comes and a message
+over the limit before it does.
+"""
+
+from __future__ import annotations
+
+import codecs
+from io import StringIO
+
+from ..errors import InvalidUtf8, MessageTooBig, WebSocketError
+from .events import BinaryReceived, PartReceived, TextReceived
+from .frames import Opcode
+
+_new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Utf8Decoder:
+    """Incremental UTF-8 that fails at the first byte that cannot be right."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = _new_utf8_decoder()
+
+    def decode(self, data: bytes, final: bool) -> str:
+        """Return the characters that are complete.
+
+        Raises:
+            InvalidUtf8: ``data`` cannot be the continuation of UTF-8, or ends inside a character.
+        """
+        try:
+            text = self._decoder.decode(data, final)
+        except UnicodeDecodeError as error:
+            raise InvalidUtf8(f"text is not UTF-8: {error.reason}") from None
+        pending = self._decoder.getstate()[0]
+        # CPython waits for the third byte of an encoded surrogate, although the second one condemns it.
+        if len(pending) == 2 and pending[0] == 0xED and pending[1] >= 0xA0:
+            raise InvalidUtf8("text is not UTF-8: it encodes a surrogate")
+        return text
+
+
+class MessageReader:
+    """Puts the data frames of one connection together.
+
+    Arguments:
+        max_message_size: the most bytes of payload a message may have.
+        max_fragments: the most frames a message may have.
+        deliver_parts: hand pieces out as they come instead of collecting them.
+    """
+
+    __slots__ = (
+        "_binary",
+        "_decoder",
+        "_deliver_parts",
+        "_fin",
+        "_fragments",
+        "_max_fragments",
+        "_max_message_size",
+        "_size",
+        "_text",
+        "active",
+    )
+
+    def __init__(self, *, max_message_size: int, max_fragments: int, deliver_parts: bool) -> None:
+        self._max_message_size = max_message_size
+        self._max_fragments = max_fragments
+        self._deliver_parts = deliver_parts
+        self.active = False
+        """Whether a message has begun and not ended."""
+        self._fin = False  # the frame that is being read ends the message
+        self._size = 0
+        self._fragments = 0
+        self._decoder: Utf8Decoder | None = None  # None while the message is binary
+        self._text = StringIO()
+        self._binary = bytearray()
+
+    def begin(self, opcode: int, fin: bool, size: int) -> None:
+        """Judge the header of a data frame.
+
+        Raises:
+            WebSocketError: a continuation of nothing, or a new message inside another.
+            MessageTooBig: the frame takes its message over a limit.
+        """
+        if opcode == Opcode.CONTINUATION:
+            if not self.active:
+                raise WebSocketError("a continuation frame came, but there is no message to continue")
+        elif self.active:
+            raise WebSocketError("a new message began before the one before it ended")
+        else:
+            self.active = True
+            self._size = self._fragments = 0
+            self._decoder = Utf8Decoder() if opcode == Opcode.TEXT else None
+        self._fin = fin
+        self._size += size
+        self._fragments += 1
+        if self._size > self._max_message_size:
+            raise MessageTooBig(
+                f"a message of at least {self._size} bytes is announced, the limit is {self._max_message_size}"
+            )
+        if self._fragments > self._max_fragments:
+            raise MessageTooBig(f"a message has more than {self._max_fragments} frames")
+
+    def feed(self, payload: bytes, end_of_frame: bool) -> TextReceived | BinaryReceived | PartReceived | None:
+        """Take the next piece of the frame's payload; return the message if that completed it.
+
+        Raises:
+            InvalidUtf8: the message is text and a byte of it is wrong.
+        """
+        final = end_of_frame and self._fin
+        part: str | bytes = payload if self._decoder is None else self._decoder.decode(payload, final)
+        if final:
+            self.active = False
+        if self._deliver_parts:
+            return PartReceived(part, final) if part or final else None
+        if isinstance(part, str):
+            self._text.write(part)
+            return TextReceived(self._take_text()) if final else None
+        if final and not self._binary:
+            return BinaryReceived(part)
+        self._binary += part
+        return BinaryReceived(self._take_binary()) if final else None
+
+    def _take_text(self) -> str:
+        collected, self._text = self._text, StringIO()
+        return collected.getvalue()
+
+    def _take_binary(self) -> bytes:
+        collected, self._binary = self._binary, bytearray()
+        return bytes(collected)

@@ -1,0 +1,171 @@
+"""Endpoints on asyncio: a protocol that carries one, and the loop as the pure layers see it.
+
+Nothing here knows a wire, a message or a server: bytes and the end of the stream go in, bytes come out. What
+several connections have to send in one turn of the loop leaves in one write each, at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from stelar_proto.session import Endpoint
+
+
+class AsyncioRuntime:
+    """The loop of one server or client.
+
+    Arguments:
+        on_deadline: called when the timer that was set comes.
+    """
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_deadline = on_deadline
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dirty: list[EndpointProtocol] = []
+        self.now = self._loop.time
+        self.wall_clock = time.time
+        self.entropy = os.urandom
+        self.make_event = asyncio.Event
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run ``coroutine`` as a task; :meth:`close` cancels it."""
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def set_timer(self, deadline: float | None) -> None:
+        """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._on_deadline)
+
+    def flush_soon(self, protocol: EndpointProtocol) -> None:
+        """Flush ``protocol`` at the end of this turn of the loop."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush_all)
+        self._dirty.append(protocol)
+
+    def _flush_all(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for protocol in dirty:
+            protocol.flush()
+
+    async def close(self) -> None:
+        """Stop the timer and cancel what was spawned, the caller aside; return when all of it has ended."""
+        self.set_timer(None)
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class EndpointProtocol(asyncio.Protocol):
+    """Carries one endpoint over an asyncio transport.
+
+    Arguments:
+        runtime: the loop.
+        attach: given this protocol, returns the endpoint, once there is a connection.
+        close_timeout: seconds that closing the transport may take.
+    """
+
+    def __init__(
+        self,
+        runtime: AsyncioRuntime,
+        attach: Callable[[EndpointProtocol], Endpoint],
+        *,
+        close_timeout: float,
+    ) -> None:
+        self._runtime = runtime
+        self._attach = attach
+        self._close_timeout = close_timeout
+        self._endpoint: Endpoint
+        self._transport: asyncio.Transport
+        self._writing_paused = False
+        self._flush_is_due = False  # at the end of this turn, or of this call
+        self._eof_sent = False
+
+    @property
+    def remote_address(self) -> str | None:
+        """The peer's IP address."""
+        address = self._transport.get_extra_info("peername")
+        return address[0] if isinstance(address, tuple) else None
+
+    # --- For asyncio ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._flush_is_due = True
+        self._endpoint = self._attach(self)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._flush_is_due = True
+        self._endpoint.receive_data(data)
+        self.flush()
+
+    def eof_received(self) -> bool:
+        self._flush_is_due = True
+        self._endpoint.receive_data(b"")
+        self.flush()
+        # Keep the other direction open for what is still to be said; TLS has no half-open connections.
+        return self._transport.can_write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flush_is_due = True  # there is nothing left to flush into
+        self._endpoint.connection_lost()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self.flush()
+
+    # --- For the endpoint -----------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._runtime.flush_soon(self)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def flush(self) -> None:
+        """Hand to the transport what it takes, and close it when the endpoint has come to its end."""
+        self._flush_is_due = False
+        endpoint, transport = self._endpoint, self._transport
+        if endpoint.is_aborted:
+            transport.abort()
+            return
+        if transport.is_closing():
+            return
+        while not self._writing_paused:
+            data = endpoint.data_to_send()
+            if not data:
+                break
+            transport.write(data)
+        if endpoint.is_finished:
+            self._close()
+        elif endpoint.wants_eof and not self._eof_sent:
+            self._eof_sent = True
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                self._close()
+
+    def _close(self) -> None:
+        # close() waits for a peer that does not read, for ever if need be; abort() does not.
+        self._transport.close()
+        asyncio.get_running_loop().call_later(self._close_timeout, self._transport.abort)
