@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from stelar_proto.session import Endpoint
 
@@ -100,8 +100,7 @@ class EndpointProtocol(asyncio.Protocol):
     # --- For asyncio ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
         self._flush_is_due = True
         self._endpoint = self._attach(self)
         self.flush()

@@ -6,6 +6,7 @@ several connections have to send in one turn of the loop leaves in one write eac
 
 from __future__ import annotations
 
+import contextvars
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -19,10 +20,11 @@ from stelar_proto.session import Endpoint
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 _READ_SIZE = 64 * 1024
+_CLOSE_TIMEOUT = 1.0  # for TLS to say goodbye
 
 
 class TrioRuntime:
-    """The loop of one server or client; its tasks live in :meth:`run`.
+    """The loop of one server or client; its tasks live from :meth:`start` to :meth:`close`.
 
     Arguments:
         on_deadline: called when the timer that was set comes.
@@ -34,46 +36,42 @@ class TrioRuntime:
         self._deadline = inf
         self._dirty: list[StreamTransport] = []
         self._dirty_event = trio.Event()
-        self._nursery: trio.Nursery
-        self.closed = trio.Event()
-        """Set when nothing of it runs any more."""
+        self.nursery: trio.Nursery
+        self._ended = trio.Event()
         self.now = trio.current_time
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.make_event = trio.Event
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run what is spawned, until :meth:`close`."""
-        try:
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._run_timer)
-                self._nursery.start_soon(self._run_flushes)
-                task_status.started()
-        finally:
-            self.closed.set()
+    async def start(self) -> None:
+        """Have tasks run from now on, until :meth:`close` or the end of trio's run.
 
-    async def run_in_background(self) -> None:
-        """Have :meth:`run` run without a nursery of the caller's; the loop's end is its end."""
+        They run beside the caller's tasks, not under one of its nurseries: what goes wrong in the caller is
+        so not wrapped into a group, and entering and leaving are plain calls, as they are on asyncio.
+        """
         started = trio.Event()
-
-        class Status:
-            def started(self, value: None = None) -> None:
-                started.set()
-
-        trio.lowlevel.spawn_system_task(self.run, Status())
+        trio.lowlevel.spawn_system_task(self._run, started, context=contextvars.copy_context())
         await started.wait()
+
+    async def _run(self, started: trio.Event) -> None:
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self._run_timer)
+                self.nursery.start_soon(self._run_flushes)
+                started.set()
+        finally:
+            self._ended.set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run ``coroutine`` as a task; :meth:`close` cancels it."""
-        self._nursery.start_soon(_run_coroutine, coroutine)
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Run a function as a task; :meth:`close` cancels it."""
-        self._nursery.start_soon(function, *arguments)
+        self.nursery.start_soon(_run_coroutine, coroutine)
 
     async def close(self) -> None:
-        """Cancel everything that still runs."""
-        self._nursery.cancel_scope.cancel()
+        """Cancel everything that still runs; return when all of it has ended, unless it is the caller."""
+        self.nursery.cancel_scope.cancel()
+        if trio.lowlevel.current_task() not in self.nursery.child_tasks:
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
 
     def set_timer(self, deadline: float | None) -> None:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
@@ -119,7 +117,8 @@ class StreamTransport:
         self._runtime = runtime
         self._stream = stream
         # A plain socket is written to without waiting; its descriptor is trio's, non-blocking already.
-        self._descriptor = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        is_plain = isinstance(stream, trio.SocketStream) and os.name == "posix"
+        self._descriptor = stream.socket.fileno() if is_plain else None
         self._endpoint: Endpoint
         self._scope = trio.CancelScope()
         self._readable = trio.Event()
@@ -149,18 +148,19 @@ class StreamTransport:
                 await self._read(endpoint)
         finally:
             self._flush_is_due = self._writing = True  # there is nothing left to flush into
+            is_cut = endpoint.is_aborted
             endpoint.connection_lost()
-            if endpoint.is_aborted_early:
+            if is_cut:
                 await trio.aclose_forcefully(self._stream)
             else:
-                with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                with trio.move_on_after(_CLOSE_TIMEOUT):
                     await self._stream.aclose()
 
     async def _read(self, endpoint: Endpoint) -> None:
         try:
             while True:
                 await self._readable.wait()
-                data = await self._stream.receive_some(_READ_SIZE)
+                data = bytes(await self._stream.receive_some(_READ_SIZE))
                 self._flush_is_due = True
                 endpoint.receive_data(data)
                 self.flush()
@@ -169,3 +169,69 @@ class StreamTransport:
                     await trio.sleep_forever()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+
+    # --- For the endpoint -----------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._runtime.flush_soon(self)
+
+    def pause_reading(self) -> None:
+        self._readable = trio.Event()
+
+    def resume_reading(self) -> None:
+        self._readable.set()
+
+    def flush(self) -> None:
+        """Write what the socket takes, and end the connection when the endpoint has come to its end."""
+        self._flush_is_due = False
+        endpoint = self._endpoint
+        if endpoint.is_aborted:
+            self._scope.cancel()
+            return
+        if self._writing:
+            return
+        while data := endpoint.data_to_send():
+            rest = self._write_now(data)
+            if rest:
+                self._writing = True
+                self._runtime.nursery.start_soon(self._write, rest)
+                return
+        self._end_if_due()
+
+    def _write_now(self, data: bytes) -> bytes:
+        """Write without waiting; return what was not taken."""
+        if self._descriptor is None:
+            return data
+        try:
+            return data[os.write(self._descriptor, data) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            self._scope.cancel()
+            return b""
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            while data:
+                await self._stream.send_all(data)
+                data = self._endpoint.data_to_send()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._scope.cancel()
+        self._writing = False
+        self._end_if_due()
+
+    def _end_if_due(self) -> None:
+        endpoint, stream = self._endpoint, self._stream
+        if endpoint.is_finished:
+            self._scope.cancel()
+        elif endpoint.wants_eof and not self._eof_sent:
+            self._eof_sent = True
+            if isinstance(stream, trio.SocketStream):
+                try:
+                    stream.socket.shutdown(trio.socket.SHUT_WR)
+                except OSError:
+                    self._scope.cancel()
+            else:
+                self._scope.cancel()  # TLS has no half-open connections

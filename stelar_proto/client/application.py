@@ -321,8 +321,8 @@ class ClientApplication:
             link.session.abort(Closed(1006, "", None))
             link.flush_soon()
             await link.lost.wait()
-            error = StelarError("the connection was given up") if end is None else end.error
-            raise self._connect_error(error or StelarError("the server ended it at once")) from error
+            reason = None if end is None else end.error
+            raise self._connect_error(reason or StelarError("the server ended it at once")) from reason
 
     def _make_link(self, runtime: Runtime) -> Link:
         config, now = self._session_config, runtime.now()

@@ -170,8 +170,6 @@ class _Connect(_Command):
             ca_file=arguments.ca,
             reject_unauthorized=not arguments.insecure,
             tcp_dialect=arguments.tcp_dialect,
-            # A person sees that the connection ended and can come again; a script wants to know.
-            reconnection=False,
         )
         async with client:
             self._started = True
@@ -300,7 +298,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _complain(causes: Sequence[BaseException]) -> None:
-    sentences = dict.fromkeys(
-        visible(" ".join(str(cause).split())) or type(cause).__name__ for cause in causes
-    )
+    sentences = dict.fromkeys(visible(" ".join(_words(cause).split())) for cause in causes)
     print(f"stelar: {'; '.join(sentences)}", file=sys.stderr)
+
+
+def _words(cause: BaseException) -> str:
+    """What ``cause`` says to a person, who has no use for error numbers."""
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    return str(cause) or type(cause).__name__

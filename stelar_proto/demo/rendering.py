@@ -115,8 +115,8 @@ def _rooms(record: Record) -> str:
 
 
 def _lost(record: Record) -> str:
-    why = " ".join(visible(part) for part in (record["code"], record["reason"]) if part not in (None, ""))
-    return f"! The connection ended: {why or 'the server is gone'}"
+    why = f"{record['code']} {visible(record['reason'])}".rstrip()
+    return f"! The connection ended: {why}"
 
 
 _LINES: dict[str, Callable[[Record], str]] = {

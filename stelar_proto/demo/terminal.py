@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
-from ..errors import AckTimeout, ConnectionLost, LocalError, RemoteError
+from ..errors import AckTimeout, ConnectionLost, LocalError, RemoteError, StateError
 from .chat import MAX_PICTURE_SIZE
 from .commands import (
     HELP,
@@ -150,7 +150,7 @@ class _Session:
             self._show(
                 "error", code="NO_CHAT", message="This server has no chat; /emit and /request reach it."
             )
-        except ConnectionLost:
+        except (ConnectionLost, StateError):
             if not self._lost:
                 raise
 
@@ -176,7 +176,7 @@ class _Session:
             self._fail(error.code, error.message)
         except AckTimeout:
             self._fail("TIMEOUT", "No answer came in time; it may have been carried out all the same.")
-        except ConnectionLost as error:
+        except (ConnectionLost, StateError) as error:
             # Usually the connection's own end has been shown by now, and says more.
             if not self._lost:
                 self._fail("CONNECTION_LOST", str(error))
@@ -280,11 +280,11 @@ class _Session:
         if entered or left:
             self._show("presence", room=self._room, entered=entered, left=left, members=members)
 
-    def _disconnected(self, how: Any) -> None:
+    def _disconnected(self, code: int, reason: str) -> None:
         if self._over or self._lost:
             return
         self._lost = True
-        self._show("lost", code=_field(how, "code"), reason=_field(how, "reason"))
+        self._show("lost", code=code, reason=reason)
         self._lines.close()
 
 

@@ -21,7 +21,7 @@ See :class:`Connection` for the contract and ``events`` for what it reports.
 """
 
 from .close import Close, CloseCode
-from .connection import Connection, Role, State
+from .connection import Connection
 from .events import (
     BinaryReceived,
     Closed,
@@ -37,6 +37,7 @@ from .events import (
 from .frames import Opcode
 from .handshake import select_subprotocol
 from .http1 import Headers, Request, Response
+from .state import Role, State
 
 __all__ = [
     "BinaryReceived",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from ..errors import InvalidUtf8, MessageError, WebSocketError
+from stelar_proto.errors import InvalidUtf8, MessageError, WebSocketError
 
 MAX_REASON_SIZE = 123  # a control frame carries 125 bytes, two of them are the code
 

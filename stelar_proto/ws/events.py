@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from ..errors import PeerError
+from stelar_proto.errors import PeerError
+
 from .http1 import Request, Response
 
 

@@ -41,7 +41,7 @@ _LEGAL_FIRST_BYTES = frozenset({int(op) for op in Opcode if op < _CONTROL} | {FI
 _from_bytes = int.from_bytes
 _pack_two_bytes = Struct(">BB").pack
 
-# --- Masking (section 5.3) --------------------------------------------------------------------------------
+# --- Masking (section 5.3) ------------------------------------------------------------------------------
 
 # Small payloads are XORed as one integer; from here on four table look-ups over every fourth byte are faster.
 _SMALL = 512
@@ -55,14 +55,15 @@ _XOR_TABLES = tuple(
 )
 
 
-def apply_mask(payload: bytes, mask: bytes, phase: int = 0) -> bytes:
+def apply_mask(payload: bytes | memoryview, mask: bytes, phase: int = 0) -> bytes:
     """XOR ``payload`` with the 4-byte ``mask``; the same call masks and unmasks.
 
     Arguments:
         phase: how many bytes of the frame's payload came before (a frame may arrive in pieces).
     """
-    if phase & 3:
-        mask = mask[phase & 3 :] + mask[: phase & 3]
+    if phase:
+        phase &= 3
+        mask = mask[phase:] + mask[:phase]
     size = len(payload)
     if size <= _SMALL:
         # The key may be longer than the payload; the surplus is cut off behind it.
@@ -80,7 +81,7 @@ def apply_mask(payload: bytes, mask: bytes, phase: int = 0) -> bytes:
     return whole.getvalue()
 
 
-def _mask_block(payload: bytes, mask: bytes) -> bytearray:
+def _mask_block(payload: bytes | memoryview, mask: bytes) -> bytearray:
     block = bytearray(payload)
     for offset in range(4):
         block[offset::4] = block[offset::4].translate(_XOR_TABLES[mask[offset]])
@@ -90,33 +91,33 @@ def _mask_block(payload: bytes, mask: bytes) -> bytearray:
 class MaskSource:
     """Masking keys, four unpredictable bytes each (section 5.3), drawn from the entropy source in blocks."""
 
-    __slots__ = ("_block", "_entropy", "_position")
+    __slots__ = ("_entropy", "_keys")
 
     _BLOCK_SIZE = 1024
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._block = b""
-        self._position = 0
+        self._keys: list[bytes] = []
 
     def next(self) -> bytes:
-        """Return the next key; none is given out twice.
+        """Return a key; none is given out twice.
 
         Raises:
             ValueError: the entropy source returned another number of bytes than it was asked for.
         """
-        position = self._position
-        if position == len(self._block):
-            block = self._entropy(self._BLOCK_SIZE)
-            if len(block) != self._BLOCK_SIZE:
-                raise ValueError(f"entropy({self._BLOCK_SIZE}) has to return that many bytes, not {len(block)}")
-            self._block = block
-            position = 0
-        self._position = position + 4
-        return self._block[position : position + 4]
+        if not self._keys:
+            self._draw()
+        return self._keys.pop()
+
+    def _draw(self) -> None:
+        size = self._BLOCK_SIZE
+        block = self._entropy(size)
+        if len(block) != size:
+            raise ValueError(f"entropy({size}) has to return {size} bytes, it returned {len(block)}")
+        self._keys = [block[start : start + 4] for start in range(0, size, 4)]
 
 
-# --- Out -----------------------------------------------------------------------------------------------
+# --- Out ------------------------------------------------------------------------------------------------
 
 
 def _long_header(first_byte: int, size: int, mask_bit: int) -> bytes:
@@ -140,8 +141,11 @@ def encode_frame(opcode: int, payload: bytes, *, mask: bytes | None = None, fin:
         if size < 126:
             return _pack_two_bytes(first_byte, size) + payload
         return _long_header(first_byte, size, 0) + payload
-    if size < 126:
-        return _pack_two_bytes(first_byte, MASKED | size) + mask + apply_mask(payload, mask)
+    if size < 126:  # apply_mask, without the call
+        words = (size + 3) >> 2
+        number = _from_bytes(payload, "little") ^ _from_bytes(mask * words, "little")
+        masked = number.to_bytes(words << 2, "little")[:size]
+        return _pack_two_bytes(first_byte, MASKED | size) + mask + masked
     return _long_header(first_byte, size, MASKED) + mask + apply_mask(payload, mask)
 
 
@@ -174,7 +178,11 @@ def parse_frames(
             if size < 126:
                 break
             start += 2
-        if size < 0 or first_byte not in _LEGAL_FIRST_BYTES or (size > max_size and first_byte < _CLOSE_FRAME):
+        if (
+            size < 0
+            or first_byte not in _LEGAL_FIRST_BYTES
+            or (size > max_size and first_byte < _CLOSE_FRAME)
+        ):
             break
         if masked:
             start += 4

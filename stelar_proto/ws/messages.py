@@ -8,11 +8,18 @@ over the limit before it does.
 from __future__ import annotations
 
 import codecs
-from io import StringIO
+from io import BytesIO, StringIO
+from typing import TypeAlias
 
-from ..errors import InvalidUtf8, MessageTooBig, WebSocketError
+from stelar_proto.errors import InvalidUtf8, MessageError, MessageTooBig, WebSocketError
+
 from .events import BinaryReceived, PartReceived, TextReceived
 from .frames import Opcode
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+# How soon a fault shows depends on how the bytes were cut, so the words that go to the peer do not say more.
+NOT_UTF8 = "text is not UTF-8"
 
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -33,12 +40,12 @@ class Utf8Decoder:
         """
         try:
             text = self._decoder.decode(data, final)
-        except UnicodeDecodeError as error:
-            raise InvalidUtf8(f"text is not UTF-8: {error.reason}") from None
+        except UnicodeDecodeError:
+            raise InvalidUtf8(NOT_UTF8) from None
         pending = self._decoder.getstate()[0]
         # CPython waits for the third byte of an encoded surrogate, although the second one condemns it.
         if len(pending) == 2 and pending[0] == 0xED and pending[1] >= 0xA0:
-            raise InvalidUtf8("text is not UTF-8: it encodes a surrogate")
+            raise InvalidUtf8(NOT_UTF8)
         return text
 
 
@@ -74,8 +81,9 @@ class MessageReader:
         self._size = 0
         self._fragments = 0
         self._decoder: Utf8Decoder | None = None  # None while the message is binary
-        self._text = StringIO()
-        self._binary = bytearray()
+        # What has come of a message, once it is in pieces; written to, and then given away without a copy.
+        self._text: StringIO | None = None
+        self._binary: BytesIO | None = None
 
     def begin(self, opcode: int, fin: bool, size: int) -> None:
         """Judge the header of a data frame.
@@ -97,8 +105,9 @@ class MessageReader:
         self._size += size
         self._fragments += 1
         if self._size > self._max_message_size:
+            limit = self._max_message_size
             raise MessageTooBig(
-                f"a message of at least {self._size} bytes is announced, the limit is {self._max_message_size}"
+                f"a message of at least {self._size} bytes is announced, the limit is {limit}"
             )
         if self._fragments > self._max_fragments:
             raise MessageTooBig(f"a message has more than {self._max_fragments} frames")
@@ -110,23 +119,68 @@ class MessageReader:
             InvalidUtf8: the message is text and a byte of it is wrong.
         """
         final = end_of_frame and self._fin
-        part: str | bytes = payload if self._decoder is None else self._decoder.decode(payload, final)
         if final:
             self.active = False
+        part = payload if self._decoder is None else self._decoder.decode(payload, final)
+        if not part and not final:
+            return None
         if self._deliver_parts:
-            return PartReceived(part, final) if part or final else None
+            return PartReceived(part, final)
         if isinstance(part, str):
-            self._text.write(part)
-            return TextReceived(self._take_text()) if final else None
-        if final and not self._binary:
-            return BinaryReceived(part)
-        self._binary += part
-        return BinaryReceived(self._take_binary()) if final else None
+            return self._collect_text(part, final)
+        return self._collect_binary(part, final)
 
-    def _take_text(self) -> str:
-        collected, self._text = self._text, StringIO()
-        return collected.getvalue()
+    def _collect_text(self, part: str, final: bool) -> TextReceived | None:
+        if self._text is None:
+            if final:
+                return TextReceived(part)
+            self._text = StringIO()
+        self._text.write(part)
+        if not final:
+            return None
+        text, self._text = self._text.getvalue(), None
+        return TextReceived(text)
 
-    def _take_binary(self) -> bytes:
-        collected, self._binary = self._binary, bytearray()
-        return bytes(collected)
+    def _collect_binary(self, part: bytes, final: bool) -> BinaryReceived | None:
+        if self._binary is None:
+            if final:
+                return BinaryReceived(part)
+            self._binary = BytesIO()
+        self._binary.write(part)
+        if not final:
+            return None
+        data, self._binary = self._binary.getvalue(), None
+        return BinaryReceived(data)
+
+
+# --- Out ------------------------------------------------------------------------------------------------
+
+
+def encode_text(text: str) -> bytes:
+    """Return the payload of a text message.
+
+    Raises:
+        MessageError: ``text`` holds a lone surrogate.
+        TypeError: it is no str.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MessageError(
+            "NOT_SERIALIZABLE", "the text holds a lone surrogate, which UTF-8 cannot say"
+        ) from None
+    except AttributeError:
+        raise TypeError(f"text is a str, not {type(text).__name__}; send_binary() sends bytes") from None
+
+
+def to_bytes(data: BytesLike) -> bytes:
+    """Return the payload of a binary message or a control frame.
+
+    Raises:
+        TypeError: ``data`` is not bytes.
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"a payload is bytes, bytearray or memoryview, not {type(data).__name__}")

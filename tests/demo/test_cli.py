@@ -225,7 +225,6 @@ def test_connect_joins_the_lobby_and_leaves_at_the_end_of_input(capsys: pytest.C
         "ca_file": None,
         "reject_unauthorized": True,
         "tcp_dialect": "documented",
-        "reconnection": False,
     }
 
 
@@ -301,7 +300,8 @@ def test_a_letter_that_the_terminal_cannot_show_is_spelled_out(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "trouble", "complaint"),
     [
-        (["serve"], OSError(98, "port 3000 is in use"), "stelar: [Errno 98] port 3000 is in use\n"),
+        (["serve"], OSError(98, "port 3000 is in use"), "stelar: port 3000 is in use\n"),
+        (["serve"], FileNotFoundError(2, "No such file", "k.pem"), "stelar: k.pem: No such file\n"),
         (
             ["connect", "ws://localhost:1"],
             ConnectError("localhost:1: connection refused"),

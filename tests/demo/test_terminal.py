@@ -12,7 +12,7 @@ import pytest
 
 from stelar_proto.demo.chat import MAX_PICTURE_SIZE
 from stelar_proto.demo.terminal import ChatClient, Lines, chat_session
-from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError
+from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
 
 T = TypeVar("T")
 Step = str | Callable[[], object]
@@ -80,8 +80,8 @@ class FakeClient:
             raise answer
         return answer
 
-    def lose(self, code: int | None = 1001, reason: str = "Server shutting down") -> None:
-        self.handlers["disconnect"]({"code": code, "reason": reason})
+    def lose(self, code: int = 1001, reason: str = "Server shutting down") -> None:
+        self.handlers["disconnect"](code, reason)
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -168,8 +168,9 @@ def test_a_connection_that_ends_during_a_request_is_told_once() -> None:
     assert [record["type"] for record in records] == ["entered", "lost"]
 
 
-def test_a_request_that_learns_first_of_the_end_says_so() -> None:
-    client = FakeClient(say=ConnectionLost("the connection ended"))
+@pytest.mark.parametrize("error", [ConnectionLost, StateError])
+def test_a_request_that_learns_first_of_the_end_says_so(error: type[Exception]) -> None:
+    client = FakeClient(say=error("the connection ended"))
     status, written = chat(client, "hello", lambda: client.lose(1006, ""))
     assert status == 1
     assert written[1:] == ["! the connection ended", "! The connection ended: 1006"]

@@ -1,0 +1,160 @@
+"""The receiving half of an open connection: chunks of any size in, messages and control frames out.
+
+Responsible for carrying a frame over from one chunk to the next without storing what can be handed on. Not
+responsible for what a frame may look like (:mod:`.frames`), for what a message is (:mod:`.messages`), nor
+for what a control frame is answered with: those go to a callback of :class:`~.connection.Connection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from stelar_proto.errors import InvalidUtf8
+
+from .events import BinaryReceived, Event, TextReceived
+from .frames import FIN, Header, Opcode, apply_mask, parse_frames, read_header
+from .messages import NOT_UTF8, MessageReader
+
+# Takes opcode, payload and the events so far; returns whether this was the last frame of the connection.
+ControlHandler: TypeAlias = Callable[[int, bytes, list[Event]], bool]
+
+_NO_LIMIT = 1 << 63  # beyond what a frame header can say
+_TEXT_FRAME = FIN | Opcode.TEXT
+_MESSAGE_FRAMES = frozenset({FIN | Opcode.TEXT, FIN | Opcode.BINARY})  # a frame that is a whole message
+_CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all control frames
+
+
+class Receiver:
+    """Reads the frames of one connection.
+
+    At most one frame is incomplete: either its header, or the whole of it if it is a control frame, stands
+    in ``_tail`` (at most 130 bytes), or it is ``_frame``, and its payload was handed on as far as it came.
+
+    Arguments:
+        masked: whether the peer is a client, which must mask.
+        max_frame_size: the longest payload of a data frame, bytes; None for no limit.
+        max_message_size: the longest message, bytes; None for no limit.
+        max_fragments: the most frames of a message.
+        deliver_parts: report messages piece by piece.
+
+    Raises:
+        ValueError: a limit that no message could keep.
+    """
+
+    __slots__ = (
+        "_frame",
+        "_frame_received",
+        "_masked",
+        "_max_frame_size",
+        "_max_message_size",
+        "_reader",
+        "_tail",
+        "_whole_messages",
+    )
+
+    def __init__(
+        self,
+        *,
+        masked: bool,
+        max_frame_size: int | None,
+        max_message_size: int | None,
+        max_fragments: int,
+        deliver_parts: bool,
+    ) -> None:
+        self._masked = masked
+        self._max_frame_size = _checked("max_frame_size", max_frame_size)
+        self._max_message_size = _checked("max_message_size", max_message_size)
+        self._whole_messages = not deliver_parts
+        self._reader = MessageReader(
+            max_message_size=self._max_message_size,
+            max_fragments=_checked("max_fragments", max_fragments),
+            deliver_parts=deliver_parts,
+        )
+        self._tail = b""
+        self._frame: Header | None = None
+        self._frame_received = 0
+
+    def receive(self, data: bytes, events: list[Event], receive_control: ControlHandler) -> None:
+        """Take a chunk and append what it meant to ``events``.
+
+        Raises:
+            WebSocketError: what the peer sent breaks the protocol or a limit. What came before stands in
+                ``events``.
+        """
+        position = 0
+        if self._frame is not None:
+            position = self._receive_payload(self._frame, data, 0, events)
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+        whole: list[tuple[int, bytes]] = []
+        while position < len(data):
+            position = parse_frames(data, position, self._masked, self._max_frame_size, whole)
+            if self._receive_whole(whole, events, receive_control) or position == len(data):
+                return
+            whole.clear()
+            # What stopped the loop is long, incomplete or wrong.
+            header = read_header(data, position, self._masked, self._max_frame_size)
+            if header is None or header.opcode >= Opcode.CLOSE:
+                self._tail = data[position:]
+                return
+            self._reader.begin(header.opcode, header.fin, header.size)
+            self._frame, self._frame_received = header, 0
+            position = self._receive_payload(header, data, position + header.header_size, events)
+
+    def _receive_whole(
+        self, whole: list[tuple[int, bytes]], events: list[Event], receive_control: ControlHandler
+    ) -> bool:
+        """Handle frames that are complete; return whether one of them was the last of the connection."""
+        reader = self._reader
+        shortcut = self._whole_messages
+        max_size = self._max_message_size
+        try:
+            for first_byte, payload in whole:
+                if (
+                    shortcut
+                    and first_byte in _MESSAGE_FRAMES
+                    and not reader.active
+                    and len(payload) <= max_size
+                ):
+                    # What the reader would do, for the frames that most messages are.
+                    if first_byte == _TEXT_FRAME:
+                        events.append(TextReceived(payload.decode()))
+                    else:
+                        events.append(BinaryReceived(payload))
+                elif first_byte >= _CLOSE_FRAME:
+                    if receive_control(first_byte & 0x0F, payload, events):
+                        return True
+                else:
+                    reader.begin(first_byte & 0x0F, first_byte >= FIN, len(payload))
+                    event = reader.feed(payload, True)
+                    if event is not None:
+                        events.append(event)
+        except UnicodeDecodeError:
+            raise InvalidUtf8(NOT_UTF8) from None
+        return False
+
+    def _receive_payload(self, header: Header, data: bytes, position: int, events: list[Event]) -> int:
+        """Hand on what ``data`` holds of a data frame; return where that ends."""
+        stop = min(len(data), position + header.size - self._frame_received)
+        if header.mask is None:
+            piece = data[position:stop]
+        else:
+            piece = apply_mask(memoryview(data)[position:stop], header.mask, self._frame_received)
+        self._frame_received += len(piece)
+        end_of_frame = self._frame_received == header.size
+        if end_of_frame:
+            self._frame = None
+        event = self._reader.feed(piece, end_of_frame)
+        if event is not None:
+            events.append(event)
+        return stop
+
+
+def _checked(name: str, limit: int | None) -> int:
+    if limit is None:
+        return _NO_LIMIT
+    if limit < 1:
+        raise ValueError(f"{name} is at least 1, not {limit}")
+    return limit

@@ -1,0 +1,222 @@
+"""Starting, stopping and ending, of servers and clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from stelar_proto.errors import ConnectError, StateError
+from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_server_starts_stops_and_starts_again(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        for _ in range(2):
+            port = await server.start()
+            assert port == server.get_port()
+            async with world.client(server, wire) as client:
+                assert client.is_connected()
+            await server.stop()
+            await server.stop()
+            with pytest.raises(StateError, match="start"):
+                server.get_port()
+
+
+async def test_starting_twice_is_an_error_that_says_so(world: World) -> None:
+    async with world.conversation() as (server,):
+        with pytest.raises(StateError, match="running already"):
+            await server.start()
+
+
+async def test_a_port_in_use_is_an_error_that_names_it(world: World) -> None:
+    async with world.conversation() as (server,):
+        port = server.get_port()
+        second = world.server(port=port)
+        with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .*in use"):
+            await second.start()
+        third = world.server(tcp_port=port)
+        with pytest.raises(OSError, match=rf"{port}"):
+            await third.start()
+        third = world.server()  # and nothing is left of the attempt
+        await third.start()
+        await third.stop()
+
+
+async def test_stopping_tells_every_client(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        await server.start()
+        async with world.client(server, wire) as client:
+            ended = inbox_of(client, "disconnect")
+            await server.stop()
+            assert await ended.next() == (1001, "Server shutting down")
+            await client.wait_closed()
+            assert client.get_state() == "disconnected"
+
+
+async def test_what_was_emitted_before_the_stop_arrives(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        await server.start()
+        async with world.client(server, wire) as client:
+            numbers = inbox_of(client, "number")
+            for number in range(500):
+                server.broadcast("number", number)
+            await server.stop()
+            assert await numbers.take(500) == list(range(500))
+
+
+async def test_stopping_cuts_who_does_not_go_and_cancels_handlers_that_do_not_end(world: World) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server(shutdown_timeout=0.1)
+        cancelled = Inbox()
+
+        @server.on("hang")
+        async def hang(ctx: Any) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled("cancelled")
+
+        server.on_ack("sync", lambda ctx: None)
+        await server.start()
+        async with await anyio.connect_tcp("127.0.0.1", server.get_tcp_port() or 0) as deaf:
+            await deaf.receive(22)
+            async with world.client(server, "ws") as client:
+                client.emit("hang")
+                async with await anyio.connect_tcp("127.0.0.1", server.get_port()):
+                    await anyio.wait_all_tasks_blocked()
+                    await server.stop()
+        assert await cancelled.next() == "cancelled"
+        assert server.get_clients() == []
+
+
+async def test_serve_forever_ends_with_stop(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        async with anyio.create_task_group() as tasks:
+            await server.start()
+            tasks.start_soon(server.serve_forever)
+            async with world.client(server, wire) as client:
+                assert client.is_connected()
+                await server.stop()
+
+
+async def test_serve_forever_that_is_cancelled_stops_the_server(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        await server.start()
+        client = world.client(server, wire)
+        await client.connect()
+        ended = inbox_of(client, "disconnect")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve_forever)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        assert await ended.next() == (1001, "Server shutting down")
+        await client.disconnect()
+
+
+async def test_several_servers_live_in_one_process(world: World, wire: str) -> None:
+    async with (
+        world.conversation(wire) as (first, client_of_first),
+        world.conversation(wire) as (second, client_of_second),
+    ):
+        first.on_ack("who", lambda ctx: "first")
+        second.on_ack("who", lambda ctx: "second")
+        assert await client_of_first.request("who") == "first"
+        assert await client_of_second.request("who") == "second"
+
+
+async def test_a_client_connects_disconnects_and_connects_again(world: World, wire: str) -> None:
+    async with world.conversation() as (server,):
+        client = world.client(server, wire)
+        log = Inbox()
+        client.on("connect", lambda: log("connect"))
+        client.on("disconnect", lambda code, reason: log((code, reason)))
+        assert client.get_state() == "disconnected"
+        for _ in range(2):
+            await client.connect()
+            assert client.get_state() == "connected"
+            with pytest.raises(StateError, match="already"):
+                await client.connect()
+            await client.disconnect()
+            await client.disconnect()
+            assert client.get_state() == "disconnected"
+            assert await log.take(2) == ["connect", (1000, "")]
+
+
+async def test_the_server_disconnects_a_client_behind_what_it_sent(world: World, wire: str) -> None:
+    async with world.conversation(wire) as (server, client):
+
+        @server.on("leave")
+        def leave(ctx: Any) -> None:
+            for number in range(100):
+                ctx.emit("last", number)
+            ctx.disconnect(4000, "that is all")
+            assert not ctx.emit("last", 100)
+
+        last, ended = inbox_of(client, "last"), inbox_of(client, "disconnect")
+        client.emit("leave")
+        assert await last.take(100) == list(range(100))
+        code, reason = await ended.next()
+        assert reason == "that is all"
+        assert code == (4000 if wire == "ws" else 1008)
+
+
+async def test_nobody_listening_is_a_connect_error_with_the_address(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = world.server()
+        await server.start()
+        url = url_of(server, wire)
+        await server.stop()
+        client = world.client_of(url)
+        with pytest.raises(ConnectError, match=rf"cannot connect to {url}"):
+            await client.connect()
+        assert client.get_state() == "disconnected"
+        with pytest.raises(ConnectError):
+            async with world.client_of(url):
+                pytest.fail("it must not get here")
+
+
+async def test_a_refused_client_learns_why(world: World, wire: str) -> None:
+    async with world.conversation(wire, max_connections=1) as (server, _):
+        with pytest.raises(ConnectError, match=r"503|Server full") as caught:
+            await world.client(server, wire).connect()
+        assert caught.value.__cause__ is not None
+
+
+async def test_a_namespace_that_is_not_there_is_refused_with_404(world: World) -> None:
+    async with world.conversation(namespace="/chat") as (server,):
+        with pytest.raises(ConnectError, match="404"):
+            await world.client(server, "ws").connect()
+        async with world.client_of(f"{url_of(server, 'ws')}/chat?token=1") as client:
+            assert client.is_connected()
+
+
+async def test_a_cancelled_connect_leaves_nothing_behind(world: World, wire: str) -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        client = world.client_of(f"{wire}://127.0.0.1:{port}")
+        with anyio.move_on_after(0.05):  # nobody accepts, nobody answers
+            await client.connect()
+        assert client.get_state() == "disconnected"
+
+
+async def test_a_server_that_never_answers_is_given_up(world: World, wire: str) -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        client = world.client_of(f"{wire}://127.0.0.1:{port}", connect_timeout=0.05)
+        with anyio.fail_after(PATIENCE), pytest.raises(ConnectError, match=r"within 0\.05 s"):
+            await client.connect()
+
+
+async def test_a_body_that_raises_raises_what_it_raised(world: World, wire: str) -> None:
+    with anyio.fail_after(PATIENCE), pytest.raises(ZeroDivisionError):
+        async with world.server() as server, world.client(server, wire):
+            raise ZeroDivisionError

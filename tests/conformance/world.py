@@ -1,0 +1,124 @@
+"""What the conformance tests are written in: a server and clients of the runtime under test, and raw streams."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from typing import Any, TypeAlias
+
+import anyio
+from anyio.abc import SocketStream
+
+import stelar_runtime_asyncio
+import stelar_runtime_trio
+
+Server: TypeAlias = stelar_runtime_asyncio.StelarServer | stelar_runtime_trio.StelarServer
+Client: TypeAlias = stelar_runtime_asyncio.StelarClient | stelar_runtime_trio.StelarClient
+
+PATIENCE = 10.0
+"""Seconds until a test that waits for something has failed."""
+
+
+class World:
+    """The runtime under test."""
+
+    def __init__(self, backend: str) -> None:
+        self.package = import_module(f"stelar_runtime_{backend}")
+        self.backend = backend
+
+    def server(self, **options: Any) -> Server:
+        """A server, not started, on ports of its own choice."""
+        server: Server = self.package.StelarServer(**{"port": 0, "tcp_port": 0, **options})
+        return server
+
+    def client(self, server: Server, wire: str, **options: Any) -> Client:
+        """A client of ``server``, not connected."""
+        return self.client_of(url_of(server, wire, secure="tls" in options), **options)
+
+    def client_of(self, url: str, **options: Any) -> Client:
+        """A client of whatever listens at ``url``."""
+        client: Client = self.package.StelarClient(url, **options)
+        return client
+
+    @asynccontextmanager
+    async def conversation(self, *wires: str, server: Server | None = None, **options: Any) -> AsyncIterator[Any]:
+        """Run a server, and connect a client over each of ``wires``; yields the server and the clients."""
+        async with AsyncExitStack() as stack:
+            stack.enter_context(anyio.fail_after(PATIENCE))
+            if server is None:
+                server = self.server(**options)
+            await stack.enter_async_context(server)
+            clients = [await stack.enter_async_context(self.client(server, wire)) for wire in wires]
+            yield server, *clients
+
+
+def url_of(server: Server, wire: str, *, secure: bool = False) -> str:
+    """Where ``server`` is reached over ``wire``."""
+    port = server.get_port() if wire == "ws" else server.get_tcp_port()
+    return f"{wire}{'s' if secure else ''}://localhost:{port}"
+
+
+@asynccontextmanager
+async def raw_connection(server: Server, wire: str) -> AsyncIterator[SocketStream]:
+    """A bare TCP connection to the port of ``wire``."""
+    port = server.get_port() if wire == "ws" else server.get_tcp_port()
+    assert port is not None
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        yield stream
+
+
+async def read_to_end(stream: SocketStream) -> bytes:
+    """Everything the other side sends until it ends the stream, or resets it."""
+    received = bytearray()
+    try:
+        async for chunk in stream:
+            received += chunk
+    except anyio.BrokenResourceError:
+        pass
+    return bytes(received)
+
+
+async def read_exactly(stream: SocketStream, size: int) -> bytes:
+    """The next ``size`` bytes."""
+    received = bytearray()
+    while len(received) < size:
+        received += await stream.receive(size - len(received))
+    return bytes(received)
+
+
+class Inbox:
+    """What handlers were called with, in order; ``await next()`` waits for the next call."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Any] = deque()
+        self._called: anyio.Event | None = None
+
+    def __call__(self, *arguments: Any) -> None:
+        self._calls.append(arguments[0] if len(arguments) == 1 else arguments)
+        if self._called is not None:
+            self._called.set()
+
+    async def next(self) -> Any:
+        """The next call's argument, or its arguments if it had several or none."""
+        while not self._calls:
+            self._called = anyio.Event()
+            await self._called.wait()
+        return self._calls.popleft()
+
+    async def take(self, count: int) -> list[Any]:
+        """The next ``count`` of them."""
+        return [await self.next() for _ in range(count)]
+
+    @property
+    def waiting(self) -> int:
+        """How many calls were not taken."""
+        return len(self._calls)
+
+
+def inbox_of(client: Client, event: str) -> Inbox:
+    """An inbox that gets ``event``."""
+    inbox = Inbox()
+    client.on(event, inbox)
+    return inbox
