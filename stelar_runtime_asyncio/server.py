@@ -12,6 +12,7 @@ from typing import Any, Self
 from stelar_proto.errors import StateError
 from stelar_proto.server import ServerApplication
 
+from .process import memory_bytes
 from .tls import TlsOption, server_context
 from .transport import AsyncioRuntime, EndpointProtocol
 
@@ -108,6 +109,9 @@ class StelarServer(ServerApplication):
     def get_tcp_port(self) -> int | None:
         """Return the TCP port that is listened on; None if there is none."""
         return self._ports[1] if len(self._ports) > 1 else None
+
+    def memory_bytes(self) -> int:
+        return memory_bytes()
 
     async def stop(self) -> None:
         """Say goodbye to the clients, wait up to ``shutdown_timeout`` for them to go, and cut the rest.

@@ -159,10 +159,13 @@ class EndpointProtocol(asyncio.Protocol):
             self._close()
         elif endpoint.wants_eof and not self._eof_sent:
             self._eof_sent = True
-            if transport.can_write_eof():
-                transport.write_eof()
-            else:
+            if not transport.can_write_eof():
                 self._close()
+                return
+            try:
+                transport.write_eof()
+            except OSError:  # the peer has reset the connection, and asyncio has yet to hear of it
+                transport.abort()
 
     def _close(self) -> None:
         # close() waits for a peer that does not read, for ever if need be; abort() does not.

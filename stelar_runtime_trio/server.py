@@ -15,6 +15,7 @@ import trio
 from stelar_proto.errors import StateError
 from stelar_proto.server import ServerApplication
 
+from .process import memory_bytes
 from .tls import TlsOption, server_context
 from .transport import Stream, StreamTransport, TrioRuntime
 
@@ -119,6 +120,9 @@ class StelarServer(ServerApplication):
     def get_tcp_port(self) -> int | None:
         """Return the TCP port that is listened on; None if there is none."""
         return self._ports[1] if len(self._ports) > 1 else None
+
+    def memory_bytes(self) -> int:
+        return memory_bytes()
 
     async def stop(self) -> None:
         """Say goodbye to the clients, wait up to ``shutdown_timeout`` for them to go, and cut the rest.

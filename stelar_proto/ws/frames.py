@@ -33,8 +33,8 @@ MAX_CONTROL_SIZE = 125
 
 _OPCODES = frozenset(Opcode)
 _CONTROL = 0x08  # the opcode bit that all control frames have
-# The first bytes a frame may have: no RSV bit, a known opcode, and FIN on control frames.
 _CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all legal control frames; data frames are below
+# The first bytes a frame may have: no RSV bit, a known opcode, and FIN on control frames.
 _LEGAL_FIRST_BYTES = frozenset({int(op) for op in Opcode if op < _CONTROL} | {FIN | op for op in Opcode})
 
 # Looked up once: CPython 3.11 makes a new bound method at every `int.from_bytes`.
