@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from .errors import MessageError
+from stelar_proto.errors import MessageError
 
 MAX_EVENT_SIZE = 256
 RESERVED_EVENTS = frozenset({"ping", "pong", "connect", "disconnect", "error"})
@@ -119,7 +119,7 @@ Message: TypeAlias = (
 
 @lru_cache(maxsize=1024)
 def check_event_name(name: str) -> str:
-    """Return ``name`` if users may send events under it.
+    """Return ``name``, as a plain str, if users may send events under it.
 
     Event names are 1 to 256 characters of ``A-Z a-z 0-9 _ - . / :``; ``ping``, ``pong``, ``connect``,
     ``disconnect`` and ``error`` are reserved.
@@ -141,11 +141,15 @@ def check_event_name(name: str) -> str:
         )
     if name in RESERVED_EVENTS:
         raise MessageError("RESERVED_EVENT", f"the event name {name!r} is reserved; choose another")
-    return name
+    return str.__str__(name)  # a member of a str enum names its value, however it is formatted
 
 
 class Serializer(Protocol):
-    """Turns values into JSON text and back. Both calls raise ``ValueError`` or ``TypeError`` on bad input."""
+    """Turns values into JSON text and back.
+
+    Whatever ``dumps`` raises means that the value cannot be sent, whatever ``loads`` raises, that the peer
+    sent something else than JSON.
+    """
 
     def dumps(self, value: Any) -> str: ...
 
@@ -156,12 +160,29 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if value - value:  # 1e999 is infinite, and infinity less itself is not a number
+        raise ValueError(f"{text[:32]} is out of range")
+    return value
+
+
 class StandardJson:
-    """The standard library's ``json``: compact, not ASCII-escaped, no NaN and no infinities either way."""
+    """The standard library's ``json``: compact and not ASCII-escaped, and the same values both ways.
+
+    Neither way lets through what the other could not say again: NaN, infinities (``1e999`` included) and
+    lone surrogates, which JSON can spell and UTF-8 cannot. A value that came in may always be sent on.
+    """
 
     def __init__(self) -> None:
         self.dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-        self.loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+        self._decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float).decode
+
+    def loads(self, data: str) -> Any:
+        value = self._decode(data)
+        if "\\ud" in data or "\\uD" in data:  # only escapes can spell surrogates, in pairs or alone
+            self.dumps(value).encode()
+        return value
 
 
 JSON: Serializer = StandardJson()

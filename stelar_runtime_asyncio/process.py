@@ -1,9 +1,16 @@
-"""What a runtime asks of the operating system about its own process."""
+"""What a runtime asks the operating system, or says in its place."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+
+def listen_error(error: OSError, host: str, port: int) -> OSError:
+    """Return ``error`` with a message that says which port it is about, and nothing twice."""
+    is_errno = error.errno is not None and error.errno > 0
+    reason = os.strerror(error.errno) if is_errno else error.strerror or str(error)
+    return OSError(error.errno, f"cannot listen on {host}:{port}: {reason}")
 
 
 def memory_bytes() -> int:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from stelar_proto.errors import StateError
 from stelar_proto.server import ServerApplication
 
-from .process import memory_bytes
+from .process import listen_error, memory_bytes
 from .tls import TlsOption, server_context
 from .transport import AsyncioRuntime, EndpointProtocol
 
@@ -196,9 +196,3 @@ class StelarServer(ServerApplication):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def listen_error(error: OSError, host: str, port: int) -> OSError:
-    """Return ``error`` with a message that says what to change."""
-    reason = error.strerror or str(error)
-    return OSError(error.errno, f"cannot listen on {host}:{port}: {reason}")

@@ -69,6 +69,11 @@ class StelarClient(ClientApplication):
                 stream = await self._wrap(plain) if target.secure else plain
         except trio.TooSlowError as error:
             raise TimeoutError(f"no connection within {timeout:g} s") from error
+        except OSError as error:
+            # trio says that all attempts failed; what happened to each of them stands behind that.
+            cause = error.__cause__
+            attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+            raise next((attempt for attempt in attempts if isinstance(attempt, OSError)), error) from error
 
         def attach(transport: StreamTransport) -> Endpoint:
             link.transport = transport

@@ -15,7 +15,7 @@ import trio
 from stelar_proto.errors import StateError
 from stelar_proto.server import ServerApplication
 
-from .process import memory_bytes
+from .process import listen_error, memory_bytes
 from .tls import TlsOption, server_context
 from .transport import Stream, StreamTransport, TrioRuntime
 
@@ -207,8 +207,7 @@ async def _listen(
     try:
         opened = await trio.open_tcp_listeners(port, host=host, backlog=1024)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {reason}") from error
+        raise listen_error(error, host, port) from error
     listeners.extend((kind, listener) for listener in opened)
 
 

@@ -19,6 +19,8 @@ def server_context(tls: TlsOption) -> ssl.SSLContext | None:
     if tls is None or isinstance(tls, ssl.SSLContext):
         return tls
     certificate, key = tls
+    for path in tls:
+        open(path, "rb").close()  # its error names the file, that of ssl does not
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     return context

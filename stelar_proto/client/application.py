@@ -348,7 +348,7 @@ class ClientApplication:
         return link
 
     def _connect_error(self, error: Exception) -> ConnectError:
-        return ConnectError(f"cannot connect to {self.target.url}: {error}")
+        return ConnectError(f"cannot connect to {self.target.url}: {_describe(error)}")
 
     async def disconnect(self) -> None:
         """End the connection: what was sent leaves first. Returns when it is gone; does nothing without one."""
@@ -402,6 +402,12 @@ def _check_handler(handler: H) -> H:
     if not callable(handler):
         raise TypeError(f"a handler is a function, not {type(handler).__name__}")
     return handler
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError) or isinstance(error.__cause__, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _check_room(room: str) -> str:

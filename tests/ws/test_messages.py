@@ -137,7 +137,7 @@ def new_reader(
 
 
 def read(reader: MessageReader, *frames: tuple[int, bool, bytes]) -> list[object]:
-    events = []
+    events: list[object] = []
     for opcode, fin, payload in frames:
         reader.begin(opcode, fin, len(payload))
         events.append(reader.feed(payload, True))

@@ -1,0 +1,45 @@
+# make demo    the chat on http://127.0.0.1:3000, WebSocket and TCP
+# make test    set up what the tests need, then run them
+# make check   lint, formatting, types, architecture
+# make cover   coverage of the pure layers by their own tests
+# make fuzz    random input for the parsers, a minute each
+# make bench   cost per message, as ratios to other libraries
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST_ARGS ?=
+
+.PHONY: demo test check cover fuzz bench clean
+
+demo:
+	$(PYTHON) -m stelar_runtime_asyncio serve
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+cover: $(READY)
+	$(BIN)/coverage run -m pytest -q --ignore=tests/conformance
+	$(BIN)/coverage report --fail-under=98
+
+fuzz: $(READY)
+	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
+
+bench: $(READY)
+	$(BIN)/python benchmarks/codec.py
+
+# Debian ships venv apart from python3; where it is missing and may be installed, it is.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get update && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
