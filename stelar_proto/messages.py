@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from math import isinf
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from stelar_proto.errors import MessageError
@@ -130,18 +131,21 @@ def check_event_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"an event name is a str, not {type(name).__name__}")
+    name = str.__str__(name)  # a member of a str enum stands for its value
     if not name:
         raise MessageError("EMPTY_EVENT", "an event needs a name of at least one character")
     # Legal characters are ASCII, so that a legal name has as many bytes as characters.
     if len(name.encode("utf-8", "surrogatepass")) > MAX_EVENT_SIZE:
-        raise MessageError("EVENT_TOO_LONG", f"event names are at most {MAX_EVENT_SIZE} bytes: {name[:32]!r}…")
+        raise MessageError(
+            "EVENT_TOO_LONG", f"an event name has at most {MAX_EVENT_SIZE} bytes: {name[:32]!r}…"
+        )
     if _EVENT_NAME.fullmatch(name) is None:
         raise MessageError(
             "INVALID_EVENT_CHARS", f"event names are made of A-Z a-z 0-9 _ - . / : only, not {name!r}"
         )
     if name in RESERVED_EVENTS:
         raise MessageError("RESERVED_EVENT", f"the event name {name!r} is reserved; choose another")
-    return str.__str__(name)  # a member of a str enum names its value, however it is formatted
+    return name
 
 
 class Serializer(Protocol):
@@ -162,7 +166,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _parse_float(text: str) -> float:
     value = float(text)
-    if value - value:  # 1e999 is infinite, and infinity less itself is not a number
+    if isinf(value):
         raise ValueError(f"{text[:32]} is out of range")
     return value
 
@@ -171,7 +175,7 @@ class StandardJson:
     """The standard library's ``json``: compact and not ASCII-escaped, and the same values both ways.
 
     Neither way lets through what the other could not say again: NaN, infinities (``1e999`` included) and
-    lone surrogates, which JSON can spell and UTF-8 cannot. A value that came in may always be sent on.
+    lone surrogates, which JSON can spell and UTF-8 cannot.
     """
 
     def __init__(self) -> None:

@@ -6,30 +6,40 @@ server needs one of each kind, and a broadcast is encoded once per format, not o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeAlias
 
+from stelar_proto.errors import MessageError
+
 from . import messages as m
-from .errors import MessageError
 from .messages import CORRELATION_FIELD, JSON, MAX_EVENT_SIZE, Message, Serializer, check_event_name
-from .tcp import Dialect, FrameType
+from .tcp import EVENT_FIELDS, Dialect, FrameType
 from .tcp import encode_frame as encode_tcp_frame
-from .ws import Role
-from .ws.frames import Opcode
+from .tcp.frames import LARGEST_FRAME_SIZE
+from .ws import Opcode, Role
 from .ws.frames import encode_frame as encode_ws_frame
 
-# Names that the WebSocket envelope gives a meaning of its own.
 CONNECT_EVENT = "stelar:connect"
 JOIN_EVENT, LEAVE_EVENT = "join-room", "leave-room"
-_HEARTBEAT_EVENTS = frozenset({"ping", "pong"})
+# Names that the WebSocket envelope gives a meaning of its own: no event can be told from it.
+_ENVELOPE_EVENTS = frozenset({CONNECT_EVENT, JOIN_EVENT, LEAVE_EVENT})
 
 # Who may say what: the messages that only one side sends, on either wire.
 _FROM_SERVERS_ONLY = frozenset({m.Hello, m.Goodbye})
 _FROM_CLIENTS_ONLY = frozenset({m.Join, m.Leave})
 
+# What the protocol prescribes leaves even where the limit is smaller than it: nobody could act on the error.
+_UNLIMITED = frozenset({m.Hello, m.AckError})
+
+_WRAPPING = {"data", CORRELATION_FIELD}
+
+# The event field of an Error frame that answers no request but ends the conversation.
+_FAILURE_EVENT = EVENT_FIELDS[FrameType.ERROR]
+
 _ALIVE = m.Alive()
 
 
-class _BrokenMessage(ValueError):
+class _BrokenMessageError(ValueError):
     """Inside this module: an incoming message is invalid, and why."""
 
 
@@ -51,14 +61,14 @@ class _Format:
         """
         try:
             return self._dumps(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise MessageError("NOT_SERIALIZABLE", f"the data cannot be said in JSON: {error}") from None
+        except Exception as error:  # the serializer may be the user's
+            raise MessageError("NOT_SERIALIZABLE", f"the data cannot be said in JSON: {error}") from error
 
     def loads(self, text: str) -> Any:
         try:
             return self._loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _BrokenMessage(f"its JSON is broken: {error}") from None
+        except Exception as error:  # as above; RecursionError, too, is no more than what the peer sent
+            raise _BrokenMessageError(f"its JSON is broken: {error}") from None
 
     def _check_direction(self, message: Message) -> Message:
         if type(message) in self._wrong_direction:
@@ -66,13 +76,21 @@ class _Format:
             return m.Invalid(f"a {kind} message came from the side that does not send it")
         return message
 
-    def _check_size(self, payload: bytes) -> bytes:
-        if len(payload) > self.max_payload_size:
+    def _check_size(self, message: Message, payload: bytes) -> bytes:
+        if len(payload) > self.max_payload_size and type(message) not in _UNLIMITED:
             raise MessageError(
                 "PAYLOAD_TOO_LARGE",
                 f"a payload of {len(payload)} bytes is over max_payload_size ({self.max_payload_size})",
             )
         return payload
+
+
+@lru_cache(maxsize=1024)
+def _check_plain_event_name(name: str) -> str:
+    """The names of events without more: not those that mean joining, leaving or connecting on one wire."""
+    if check_event_name(name) in _ENVELOPE_EVENTS:
+        raise MessageError("RESERVED_EVENT", f"{name!r} is a word of the protocol itself; choose another")
+    return check_event_name(name)
 
 
 def _encode_utf8(text: str) -> bytes:
@@ -86,30 +104,31 @@ def _encode_utf8(text: str) -> bytes:
 
 def _read_event_name(name: Any) -> str:
     if not isinstance(name, str):
-        raise _BrokenMessage("it has no event name")
+        raise _BrokenMessageError("it has no event name")
     try:
         return check_event_name(name)
     except MessageError as error:
-        raise _BrokenMessage(str(error)) from None
+        raise _BrokenMessageError(str(error)) from None
+
+
+def _read_short_text(kind: str, text: Any) -> str:
+    if isinstance(text, str) and is_room_name(text):
+        return text
+    raise _BrokenMessageError(f"{kind} is a text of 1 to {MAX_EVENT_SIZE} bytes")
 
 
 def _read_ack_name(name: Any) -> str:
-    if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > MAX_EVENT_SIZE:
-        raise _BrokenMessage(f"an ack name is a text of 1 to {MAX_EVENT_SIZE} bytes")
-    return name
+    return _read_short_text("an ack name", name)
 
 
 def _read_correlation_id(fields: dict[str, Any]) -> str | None:
+    # Bounded, because it is sent back and, by a client, kept.
     correlation_id = fields.get(CORRELATION_FIELD)
-    if correlation_id is None or isinstance(correlation_id, str):
-        return correlation_id
-    raise _BrokenMessage(f"{CORRELATION_FIELD} is not a text")
+    return None if correlation_id is None else _read_short_text(CORRELATION_FIELD, correlation_id)
 
 
 def _read_room(room: Any) -> str:
-    if isinstance(room, str) and is_room_name(room):
-        return room
-    raise _BrokenMessage(f"a room name is a text of 1 to {MAX_EVENT_SIZE} bytes")
+    return _read_short_text("a room name", room)
 
 
 def is_room_name(room: str) -> bool:
@@ -122,8 +141,9 @@ def is_room_name(room: str) -> bool:
 
 def _read_error(error: Any) -> tuple[str, str]:
     if isinstance(error, dict) and isinstance(error.get("code"), str):
-        return error["code"], str(error.get("message", ""))
-    raise _BrokenMessage("an error answer has no code")
+        words = error.get("message")
+        return error["code"], words if isinstance(words, str) else ""
+    raise _BrokenMessageError("an error answer has no code")
 
 
 class WebSocketFormat(_Format):
@@ -141,18 +161,20 @@ class WebSocketFormat(_Format):
         self, role: Role, *, serializer: Serializer = JSON, max_payload_size: int = 10 * 1024 * 1024
     ) -> None:
         super().__init__(role, serializer=serializer, max_payload_size=max_payload_size)
-        self._binary_flag = ',"_binary":true' if role is Role.SERVER else ""
+        self._binary_end = '","_binary":true}\0' if role is Role.SERVER else '"}\0'
+        # The heartbeat text that npm peers of the other side send.
+        self._heartbeat_event = "pong" if role is Role.SERVER else "ping"
 
     def encode(self, message: Message) -> tuple[Opcode, bytes]:
         """Return the opcode and the payload that say ``message``.
 
         Raises:
-            MessageError: the data is not JSON, or the payload is too large.
+            MessageError: the event's name breaks the rules, the data is not JSON, or it is too large.
         """
         if isinstance(message, m.Binary):
-            header = f'{{"event":"{message.name}"{self._binary_flag}}}\0'
-            return Opcode.BINARY, self._check_size(header.encode() + message.payload)
-        return Opcode.TEXT, self._check_size(_encode_utf8(self._encode_text(message)))
+            header = '{"event":"' + check_event_name(message.name) + self._binary_end
+            return Opcode.BINARY, self._check_size(message, header.encode() + message.payload)
+        return Opcode.TEXT, self._check_size(message, _encode_utf8(self._encode_text(message)))
 
     def encode_frame(self, message: Message) -> bytes:
         """Return ``message`` as one unmasked frame, which may go to any number of clients."""
@@ -162,9 +184,9 @@ class WebSocketFormat(_Format):
         dumps = self.dumps
         match message:
             case m.Event(name, data):
-                return f'{{"event":"{name}","data":{dumps(data)}}}'
+                return f'{{"event":"{_check_plain_event_name(name)}","data":{dumps(data)}}}'
             case m.AckRequest(ack, event, data, correlation_id):
-                head = f'{{"event":"{event}","data":{dumps(data)},"_ackName":{dumps(ack)}'
+                head = f'{{"event":"{check_event_name(event)}","data":{dumps(data)},"_ackName":{dumps(ack)}'
             case m.AckResponse(ack, data, correlation_id):
                 head = f'{{"event":{dumps(ack)},"data":{dumps(data)},"_isAck":true'
             case m.AckError(ack, code, words, correlation_id):
@@ -186,7 +208,7 @@ class WebSocketFormat(_Format):
         """Return what a text message says; :class:`~stelar_proto.messages.Invalid` if it breaks a rule."""
         try:
             return self._check_direction(self._decode_object(self.loads(text)))
-        except _BrokenMessage as error:
+        except _BrokenMessageError as error:
             return m.Invalid(f"a text message was dropped: {error}")
 
     def decode_binary(self, data: bytes) -> Message:
@@ -194,28 +216,27 @@ class WebSocketFormat(_Format):
         try:
             header, separator, payload = data.partition(b"\0")
             if not separator:
-                raise _BrokenMessage("no NUL ends its header")
+                raise _BrokenMessageError("no NUL ends its header")
             try:
                 fields = self.loads(header.decode())
             except UnicodeDecodeError:
-                raise _BrokenMessage("its header is not UTF-8") from None
+                raise _BrokenMessageError("its header is not UTF-8") from None
             if not isinstance(fields, dict):
-                raise _BrokenMessage("its header is not a JSON object")
+                raise _BrokenMessageError("its header is not a JSON object")
             return m.Binary(_read_event_name(fields.get("event")), payload)
-        except _BrokenMessage as error:
+        except _BrokenMessageError as error:
             return m.Invalid(f"a binary message was dropped: {error}")
 
     def _decode_object(self, fields: Any) -> Message:
         if not isinstance(fields, dict):
-            raise _BrokenMessage("it is not a JSON object")
+            raise _BrokenMessageError("it is not a JSON object")
         name = fields.get("event")
         data = fields.get("data")
-        if len(fields) > 2:
-            if fields.get("_isAck") is True:
-                return self._decode_answer(name, data, fields)
-            if "_ackName" in fields:
-                ack = _read_ack_name(fields["_ackName"])
-                return m.AckRequest(ack, _read_event_name(name), data, _read_correlation_id(fields))
+        if "_isAck" in fields and fields["_isAck"] is True:
+            return self._decode_answer(name, data, fields)
+        if "_ackName" in fields:
+            ack = _read_ack_name(fields["_ackName"])
+            return m.AckRequest(ack, _read_event_name(name), data, _read_correlation_id(fields))
         if name == JOIN_EVENT:
             return m.Join(_read_room(data))
         if name == LEAVE_EVENT:
@@ -223,8 +244,8 @@ class WebSocketFormat(_Format):
         if name == CONNECT_EVENT:
             if isinstance(data, dict) and isinstance(data.get("id"), str):
                 return m.Hello(data["id"])
-            raise _BrokenMessage("it announces no client id")
-        if isinstance(name, str) and name in _HEARTBEAT_EVENTS:
+            raise _BrokenMessageError("it announces no client id")
+        if name == self._heartbeat_event:
             return _ALIVE
         return m.Event(_read_event_name(name), data)
 
@@ -265,25 +286,21 @@ class TcpFormat(_Format):
         """Return ``message`` as one frame, which may go to any number of peers.
 
         Raises:
-            MessageError: the data is not JSON, or the frame is too large.
+            MessageError: the event's name breaks the rules, the data is not JSON, or it is too large.
         """
         frame_type, event, payload = self._encode(message)
-        return encode_tcp_frame(
-            frame_type,
-            event,
-            self._check_size(payload),
-            dialect=self.dialect,
-            max_frame_size=self.max_frame_size,
-        )
+        self._check_size(message, payload)
+        limit = LARGEST_FRAME_SIZE if type(message) in _UNLIMITED else self.max_frame_size
+        return encode_tcp_frame(frame_type, event, payload, dialect=self.dialect, max_frame_size=limit)
 
     def _encode(self, message: Message) -> tuple[FrameType, str | None, bytes]:
         match message:
             case m.Event(name, data):
-                return FrameType.JSON, name, self._json(data)
+                return FrameType.JSON, _check_plain_event_name(name), self._json(data)
             case m.Binary(name, payload):
-                return FrameType.BINARY, name, payload
+                return FrameType.BINARY, check_event_name(name), payload
             case m.AckRequest(ack, event, data, correlation_id):
-                request = {"event": event, "data": data}
+                request = {"event": check_event_name(event), "data": data}
                 return FrameType.ACK_REQUEST, ack, self._json(_with_id(request, correlation_id))
             case m.AckResponse(ack, data, None):
                 return FrameType.ACK_RESPONSE, ack, self._json(data)
@@ -307,7 +324,7 @@ class TcpFormat(_Format):
             if frame_type is FrameType.JSON:
                 return m.Event(_read_event_name(event), self._read_json(payload))
             return self._check_direction(self._decode(frame_type, event, payload))
-        except _BrokenMessage as error:
+        except _BrokenMessageError as error:
             return m.Invalid(f"a {frame_type.name} frame was dropped: {error}")
 
     def _decode(self, frame_type: FrameType, event: str, payload: bytes) -> Message:
@@ -333,19 +350,22 @@ class TcpFormat(_Format):
 
     def _decode_request(self, ack: str, fields: Any) -> Message:
         if not isinstance(fields, dict):
-            raise _BrokenMessage("it is not a JSON object")
+            raise _BrokenMessageError("it is not a JSON object")
+        if ack == _FAILURE_EVENT:  # an error answer under this name would read as the end of all
+            raise _BrokenMessageError(f"no ack is named {ack!r}")
         event = _read_event_name(fields.get("event"))
         return m.AckRequest(_read_ack_name(ack), event, fields.get("data"), _read_correlation_id(fields))
 
     def _decode_response(self, ack: str, result: Any) -> Message:
         _read_ack_name(ack)
-        # A response is wrapped if and only if its request carried an id; this is what a wrapped one looks like.
-        if isinstance(result, dict) and result.keys() == {"data", CORRELATION_FIELD}:
-            return m.AckResponse(ack, result["data"], _read_correlation_id(result))
+        # A response is wrapped if and only if its request carried an id; so looks a wrapped one.
+        wrapped = isinstance(result, dict) and result.keys() <= _WRAPPING
+        if wrapped and isinstance(result.get(CORRELATION_FIELD), str):
+            return m.AckResponse(ack, result.get("data"), _read_correlation_id(result))
         return m.AckResponse(ack, result, None)
 
     def _decode_error(self, event: str, payload: bytes) -> Message:
-        if event in ("error", ""):
+        if event in (_FAILURE_EVENT, ""):
             return m.Failure(payload.decode("utf-8", "replace"))
         fields = self._read_json(payload)
         return m.AckError(_read_ack_name(event), *_read_error(fields), _read_correlation_id(fields))
@@ -369,7 +389,7 @@ def _read_utf8(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise _BrokenMessage("its payload is not UTF-8") from None
+        raise _BrokenMessageError("its payload is not UTF-8") from None
 
 
 Format: TypeAlias = WebSocketFormat | TcpFormat

@@ -1,11 +1,12 @@
 """One peer, either wire, either role: messages, acks, heartbeat, deadlines and the outbox."""
 
 from .acks import AckLedger, PendingAck
+from .config import SessionConfig
 from .deadlines import Deadlines
 from .endpoint import Endpoint
 from .outbox import Outbox
 from .runtime import Runtime, Transport, WaitableEvent
-from .session import Closed, Event, Opened, Session, SessionConfig, State
+from .session import Closed, Event, Opened, Session, State
 from .tcp import TcpSession
 from .websocket import CLIENT_ID_HEADER, WebSocketSession
 

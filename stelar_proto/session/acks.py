@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import AckTimeout, RemoteError, StateError, StelarError
-from ..messages import AckError, AckResponse
+from stelar_proto.errors import AckTimeout, RemoteError, StateError, StelarError
+from stelar_proto.messages import AckError, AckResponse
 
 
 class PendingAck:

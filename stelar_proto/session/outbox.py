@@ -12,15 +12,19 @@ _WRITE_SIZE = 64 * 1024  # frames are joined up to about this many bytes: one sy
 
 
 class Outbox:
-    """Arguments, all in bytes: ``limit``, and the two water marks."""
+    """Arguments, all in bytes: ``limit``, and the two water marks.
+
+    The marks are at most a half and an eighth of the limit: who waits for the outbox to drain must begin to
+    wait before it overflows.
+    """
 
     __slots__ = ("_frames", "_high_water", "_limit", "_low_water", "congested", "size")
 
     def __init__(self, limit: int, *, high_water: int = 64 * 1024, low_water: int = 16 * 1024) -> None:
         self._frames: deque[bytes] = deque()
         self._limit = limit
-        self._high_water = high_water
-        self._low_water = low_water
+        self._high_water = min(high_water, limit // 2)
+        self._low_water = min(low_water, limit // 8)
         self.size = 0
         """Bytes that wait."""
         self.congested = False
@@ -41,7 +45,7 @@ class Outbox:
         return True
 
     def take(self) -> bytes:
-        """Cut off whole frames to write next, about 64 KiB of them or one that is larger; ``b""`` if empty."""
+        """Cut off the frames to write next, about 64 KiB of them or one that is larger; ``b""`` if empty."""
         frames = self._frames
         if not frames:
             return b""

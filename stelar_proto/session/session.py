@@ -8,79 +8,29 @@ Theory of operation::
     CONNECTING ──accept() or the server's yes──▶ OPEN ──close()──▶ CLOSING ──the peer's close──▶ CLOSED
          └───────────── refused, failed, timed out, stream ended, aborted ─────────────────────────▲
 
-``Closed`` is the last event and comes once. A closed session still wants to be carried to its end: what is in
-the outbox leaves, then :attr:`wants_eof` asks for the stream to be ended, and :attr:`is_finished` says that
-the socket can go. Between the two the peer has ``close_timeout`` seconds to end its side: a socket that is
-closed while unread input waits resets the connection, and our last words with it.
+``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session still
+wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream to be
+ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has ``close_timeout``
+seconds to end its side: a socket that is closed while unread input waits resets the connection, and our last
+words with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
-from ..errors import ConnectionLost, MessageError, PeerError, PeerTimeout, SlowConsumer, StateError
-from ..messages import JSON, AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message, Serializer
-from ..tcp import Dialect
-from ..wire import Format
-from ..ws import RequestReceived, Role, UpgradeRequested
+from stelar_proto.errors import ConnectionLost, PeerError, PeerTimeout, SlowConsumer, StateError
+from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
+from stelar_proto.wire import Format
+from stelar_proto.ws import RequestReceived, Role, UpgradeRequested
+from stelar_proto.ws.close import encode_close
+
 from .acks import AckLedger, PendingAck
+from .config import SessionConfig
 from .heartbeat import Beat, Heartbeat
 from .outbox import Outbox
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionConfig:
-    """What all sessions of a server or client have in common. Times in seconds, sizes in bytes.
-
-    Arguments:
-        connect_timeout: from the first moment to the end of the handshake.
-        heartbeat_interval: silence after which a ping is sent; None for never.
-        heartbeat_timeout: how long an unanswered ping may stand.
-        close_timeout: how long the peer may take to close.
-        max_payload_size: of a message.
-        max_frame_size: of a WebSocket frame's payload, or of a whole TCP frame.
-        outbox_limit: what may wait to be sent.
-        max_pending_acks: requests in flight.
-        accept_npm_handshake: client: also accept the npm package's wrong Sec-WebSocket-Accept.
-    """
-
-    connect_timeout: float = 10.0
-    heartbeat_interval: float | None = 30.0
-    heartbeat_timeout: float = 60.0
-    close_timeout: float = 5.0
-    max_payload_size: int = 10 * 1024 * 1024
-    max_frame_size: int = 10 * 1024 * 1024
-    outbox_limit: int = 16 * 1024 * 1024
-    max_pending_acks: int = 10_000
-    tcp_dialect: Dialect = Dialect.DOCUMENTED
-    serializer: Serializer = JSON
-    accept_npm_handshake: bool = False
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be a positive number, not {getattr(self, name)!r}"
-            for name in (
-                "connect_timeout",
-                "heartbeat_interval",
-                "heartbeat_timeout",
-                "close_timeout",
-                "max_payload_size",
-                "max_frame_size",
-                "outbox_limit",
-                "max_pending_acks",
-            )
-            if not (name == "heartbeat_interval" and self.heartbeat_interval is None)
-            and not _is_positive(getattr(self, name))
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 class State(Enum):
@@ -98,6 +48,9 @@ _TRANSITIONS = {
     State.CLOSING: {State.CLOSED},
     State.CLOSED: set[State](),
 }
+
+_DEAD = "Heartbeat timeout"
+_OPEN = State.OPEN  # looked up once: the attribute of an enum is slow, and this is asked for every message
 
 
 class Opened(NamedTuple):
@@ -159,7 +112,7 @@ class Session:
         self.messages_received = 0
         self.messages_sent = 0
         self.messages_dropped = 0
-        """Frames that were taken for the peer and never left, because the connection ended first."""
+        """Frames for the peer that never left, because the connection ended first or they were too many."""
         self.on_deadline_changed: Callable[[], object] | None = None
         """Called when a command made :meth:`next_deadline` earlier than it was."""
         self._heartbeat = Heartbeat(config.heartbeat_interval, config.heartbeat_timeout, now)
@@ -191,18 +144,30 @@ class Session:
         """Put the wire's last words into the outbox."""
         raise NotImplementedError
 
+    def _give_up(self, code: int, reason: str) -> None:
+        """Part with a peer that is taken for dead, without waiting for it."""
+        raise NotImplementedError
+
     def accept(self, client_id: str) -> None:
-        """Server: take the client in and tell it its id."""
+        """Server: take the client in and tell it its id.
+
+        Raises:
+            StateError: nobody waits for that (any more), or this is no server.
+        """
         raise NotImplementedError
 
     def refuse(self, status: int, message: str) -> None:
-        """Server: turn the client away, with an HTTP status or an Error frame."""
+        """Server: turn the client away, with an HTTP status or an Error frame. ``Closed`` is not reported.
+
+        Raises:
+            StateError: nobody waits for that (any more), or this is no server.
+        """
         raise NotImplementedError
 
     # --- Bytes ------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take what came in at ``now``; ``b""`` is the end of the stream. Never raises for what a peer did."""
+        """Take what came in at ``now``; ``b""`` is the end of the stream. What a peer did is never raised."""
         self._now = now
         events: list[Event] = []
         if not data:
@@ -241,6 +206,7 @@ class Session:
         Raises:
             StateError: the session is not open.
             MessageError: the message may not be sent, or is too large.
+            TypeError: it is no message of this wire.
         """
         self._demand_open()
         self.send_frame(self._encode(message))
@@ -251,7 +217,7 @@ class Session:
         A full outbox ends the session: the peer does not read, and memory is bounded. ``Closed`` then comes
         from the next :meth:`handle_deadline`, which is due at once. A session that has ended takes nothing.
         """
-        if self.state is State.OPEN and self._push(frame):
+        if self.state is _OPEN and self._push(frame):
             self.messages_sent += 1
 
     def request(self, ack: str, event: str, data: object, now: float, *, timeout: float) -> PendingAck:
@@ -265,7 +231,7 @@ class Session:
         pending = self.acks.open(ack, now, timeout)
         try:
             self.send(AckRequest(ack, event, data, pending.correlation_id))
-        except MessageError:
+        except Exception:
             self.acks.discard(pending)
             raise
         self._deadline_changed()
@@ -275,22 +241,30 @@ class Session:
         """End the conversation: say goodbye behind all that was sent, then wait for the peer to do the same.
 
         What the peer sends until then is still received. Does nothing when the end has begun already.
+
+        Arguments:
+            code: what RFC 6455 lets a close frame say: 1000-1003, 1007-1014, 3000-4999. The TCP wire has no
+                codes: 1000 and 1001 are a Disconnect frame there, the others an Error frame.
+            reason: for people.
+            now: the time.
+
+        Raises:
+            MessageError: the code must not be sent.
         """
+        encode_close(code)
         self._now = now
         if self.state is State.CONNECTING:
             self.abort(Closed(code, reason, None))
         elif self.state is State.OPEN:
+            self._enter(State.CLOSING)
             self._say_goodbye(code, reason)
-            if self.state is State.OPEN:  # the goodbye itself may have overrun the outbox
-                self._enter(State.CLOSING)
 
     def abort(self, end: Closed) -> None:
         """End at once, without waiting for anybody; what was not sent is lost.
 
         ``end`` comes from the next :meth:`handle_deadline`, which is due at once.
         """
-        if self.state is not State.CLOSED:
-            self._end(end)
+        self._end(end)
         self._abort()
 
     # --- Time -------------------------------------------------------------------------------------------
@@ -320,27 +294,21 @@ class Session:
         """Do what is due at ``now``, possibly nothing."""
         self._now = now
         events: list[Event] = []
-        self._report_end(events)
         if self.state is State.OPEN:
-            self.acks.expire(now)
             beat = self._heartbeat.handle_deadline(now)
             if beat is Beat.PING:
                 self._ping()
             elif beat is Beat.DEAD:
-                # The words are for a peer that only stopped talking; there is no waiting for an answer.
-                self._say_goodbye(1011, "Heartbeat timeout")
-                self._peer_ended = True
-                self._end(Closed(1011, "Heartbeat timeout", PeerTimeout("the peer gave no sign of life")))
+                self._end(Closed(1011, _DEAD, PeerTimeout("the peer gave no sign of life")))
+                self._give_up(1011, _DEAD)
+            self.acks.expire(now)
         elif self.state is State.CONNECTING:
             timeout = self.config.connect_timeout
             if now >= self._started_at + timeout:
-                self._end(Closed(1006, "", PeerTimeout(f"no handshake within {timeout:g} s")))
-                self._abort()
-        elif now >= self._ended_at + self.config.close_timeout:
-            if self.state is State.CLOSING:
-                timeout = self.config.close_timeout
-                self._end(Closed(1006, "", PeerTimeout(f"the peer did not close within {timeout:g} s")))
-            self._abort()
+                self.abort(Closed(1006, "", PeerTimeout(f"no handshake within {timeout:g} s")))
+        elif not self.is_finished and now >= self._ended_at + self.config.close_timeout:
+            timeout = self.config.close_timeout
+            self.abort(Closed(1006, "", PeerTimeout(f"the peer did not close within {timeout:g} s")))
         self._report_end(events)
         return events
 
@@ -353,8 +321,12 @@ class Session:
     # --- For the wires ------------------------------------------------------------------------------------
 
     def _push(self, data: bytes) -> bool:
+        """Put ``data`` into the outbox; False if that is full, and then the session has ended."""
+        if self._aborted:
+            return False
         if self.outbox.push(data):
             return True
+        self.messages_dropped += 1
         limit = self.config.outbox_limit
         error = SlowConsumer(f"the peer does not read: more than {limit} bytes wait for it")
         self.abort(Closed(1006, "", error))
@@ -369,10 +341,9 @@ class Session:
             self._receive_hello(message.client_id, events)  # type: ignore[union-attr]  # kind is its type
             return
         self.messages_received += 1
-        if kind is AckResponse or kind is AckError:
-            if self.acks.resolve(message):  # type: ignore[arg-type]  # as above
-                return
-        events.append(message)
+        is_answer = kind is AckResponse or kind is AckError
+        if not (is_answer and self.acks.resolve(message)):  # type: ignore[arg-type]  # as above
+            events.append(message)
 
     def _receive_hello(self, client_id: str, events: list[Event]) -> None:
         if self.client_id is not None and self.client_id != client_id:
@@ -388,9 +359,11 @@ class Session:
         self._heartbeat.received(self._now)
 
     def _end(self, end: Closed) -> None:
-        """Enter CLOSED; ``end`` is the session's last event, as soon as there is a call to return it."""
-        self._enter(State.CLOSED)
+        """Enter CLOSED, once; ``end`` is the last event, as soon as there is a call to return it."""
+        if self.state is State.CLOSED:
+            return
         self._end_event = end
+        self._enter(State.CLOSED)
         reason = f" ({end.error or end.reason})" if end.error or end.reason else ""
         self.acks.fail_all(ConnectionLost(f"the connection ended before the answer came{reason}"))
 
@@ -416,5 +389,11 @@ class Session:
             self.on_deadline_changed()
 
     def _demand_open(self) -> None:
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             raise StateError(f"nothing can be sent: the connection is {self.state.value}")
+
+    def _demand_connecting(self) -> None:
+        if self.role is not Role.SERVER or self.state is not State.CONNECTING:
+            raise StateError(
+                f"nobody waits to be taken in: this is a {self.role.value}, and it is {self.state.value}"
+            )

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from ..errors import FrameError, PeerError, PeerFailure, StreamEnded
-from ..messages import Failure, Goodbye, Hello, Message
-from ..tcp import Closed as StreamClosed
-from ..tcp import Connection, FrameReceived, FrameType
-from ..wire import TcpFormat
-from ..ws import CloseCode, Role
-from .session import Closed, Event, Session, SessionConfig, State
+from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
+from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
+from stelar_proto.tcp import Connection, FrameReceived, FrameType
+from stelar_proto.tcp.frames import MAX_HEAD_SIZE
+from stelar_proto.wire import TcpFormat
+from stelar_proto.ws import CloseCode, Role
+
+from .config import SessionConfig
+from .session import Closed, Event, Session, State
+
+_CONNECTING, _CLOSED = State.CONNECTING, State.CLOSED
 
 _ORDERLY = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
+
+# What the words of an Error frame amount to in the terms of WebSocket; all others are somebody's policy.
+_CLOSE_CODES = {
+    "INVALID_FRAME_SIZE": CloseCode.PROTOCOL_ERROR,
+    "FRAME_TOO_LARGE": CloseCode.MESSAGE_TOO_BIG,
+    "UNKNOWN_FRAME_TYPE": CloseCode.PROTOCOL_ERROR,
+    "INVALID_EVENT_LENGTH": CloseCode.PROTOCOL_ERROR,
+    "EVENT_TOO_LONG": CloseCode.PROTOCOL_ERROR,
+    "INVALID_EVENT": CloseCode.INVALID_PAYLOAD,
+}
 
 
 class TcpSession(Session):
@@ -19,47 +33,60 @@ class TcpSession(Session):
     Arguments:
         role: which end this is.
         config: what it shares with its like.
-        payloads: the format of its messages and their dialect; a server passes the same to all of its sessions.
+        payloads: the format of its messages and their dialect; a server passes the same to all sessions.
         now: the time.
     """
 
-    __slots__ = ("_goodbye", "_payloads", "codec")
+    __slots__ = ("_goodbye", "_max_words", "_payloads", "codec")
 
     def __init__(self, role: Role, config: SessionConfig, *, payloads: TcpFormat, now: float) -> None:
         super().__init__(role, config, payloads, now)
         self._payloads = payloads
-        self.codec = Connection(dialect=payloads.dialect, max_frame_size=payloads.max_frame_size)
-        self._goodbye: tuple[int, str] | None = None  # what we ended with, in the terms of WebSocket
+        # The format announces whole frames, so that a payload over its limit is refused a head later.
+        limit = min(payloads.max_frame_size, payloads.max_payload_size + MAX_HEAD_SIZE)
+        self.codec = Connection(dialect=payloads.dialect, max_frame_size=limit)
+        self._max_words = limit - len(b"\0\0\0\0\0\0\0error")
+        self._goodbye: Closed | None = None  # what we ended with, in the terms of WebSocket
 
     def accept(self, client_id: str) -> None:
+        self._demand_connecting()
+        hello = self._encode(Hello(client_id))
         self.client_id = client_id
         self._open()
-        self._push(self._encode(Hello(client_id)))
+        self._push(hello)
 
     def refuse(self, status: int, message: str) -> None:
-        self.codec.fail(message)
-        self._flush_codec()
+        self._demand_connecting()
         self._enter(State.CLOSED)
+        self._fail(message)
 
     @property
     def wants_eof(self) -> bool:
         # This wire has no close handshake: whoever has said its last word ends its stream.
         return self.state in (State.CLOSING, State.CLOSED) and not self.outbox
 
+    def connection_lost(self, now: float) -> list[Event]:
+        if self.state is State.OPEN:
+            # A stream that was ended is a client's goodbye; one that broke is nobody's.
+            self._end(Closed(CloseCode.ABNORMAL_CLOSURE, "", StreamEnded("the connection was lost")))
+        return super().connection_lost(now)
+
     def _receive(self, data: bytes, events: list[Event]) -> None:
         decode = self._payloads.decode
         for event in self.codec.receive_data(data):
-            if self.state is State.CLOSED:
+            if self.state is _CLOSED:
                 break  # by a Disconnect or an Error: whatever follows means nothing
             if type(event) is FrameReceived:
-                message = decode(event.type, event.event, event.payload)
+                message = decode(*event)
                 kind = type(message)
                 if kind is Goodbye:
                     self._end(Closed(CloseCode.GOING_AWAY, "Server shutting down", None))
                 elif kind is Failure:
                     self._end(_failure(message.message))  # type: ignore[union-attr]  # kind is its type
-                else:
+                elif self.state is not _CONNECTING or self.role is Role.SERVER or kind in (Hello, Alive):
                     self._deliver(message, events)
+                else:
+                    events.append(Invalid(f"a {event.type.name} frame came in front of the Connect frame"))
             else:
                 self._receive_end(event.error)  # type: ignore[union-attr]  # Closed is the only other event
         self._flush_codec()
@@ -67,19 +94,16 @@ class TcpSession(Session):
 
     def _receive_end(self, error: PeerError | None) -> None:
         if isinstance(error, FrameError):
-            too_big = error.code == "FRAME_TOO_LARGE"
-            code = CloseCode.MESSAGE_TOO_BIG if too_big else CloseCode.PROTOCOL_ERROR
-            self._end(Closed(code, error.code, error))
+            self._end(Closed(_CLOSE_CODES.get(error.code, 1002), error.code, error))
         elif error is not None:
             self._end(Closed(CloseCode.ABNORMAL_CLOSURE, "", error))
         elif self._goodbye is not None:
-            self._end(Closed(*self._goodbye, None))
-        elif self.role is Role.SERVER and self.state is State.OPEN:
-            # A client leaves by ending its stream.
-            self._end(Closed(CloseCode.NORMAL_CLOSURE, "", None))
-        else:
+            self._end(self._goodbye)
+        elif self.role is Role.CLIENT:
             error = StreamEnded("the server ended the stream without a Disconnect")
             self._end(Closed(CloseCode.ABNORMAL_CLOSURE, "", error))
+        else:  # a client leaves by ending its stream
+            self._end(Closed(CloseCode.NORMAL_CLOSURE, "", None))
 
     def _encode(self, message: Message) -> bytes:
         return self._payloads.encode_frame(message)
@@ -89,22 +113,31 @@ class TcpSession(Session):
         self._flush_codec()
 
     def _say_goodbye(self, code: int, reason: str) -> None:
-        self._goodbye = (code, reason)
+        self._goodbye = Closed(code, reason, None)
         if code not in _ORDERLY:
-            self.codec.fail(reason)
+            self._fail(reason)
         elif self.role is Role.SERVER:
             self.codec.disconnect()
         else:
             self.codec.close()
         self._flush_codec()
 
+    def _give_up(self, code: int, reason: str) -> None:
+        self._abort()
+
+    def _fail(self, words: str) -> None:
+        """Send ``words``, as much of them as fits into an Error frame, and nothing behind them."""
+        data = words.encode("utf-8", "replace")[: self._max_words]
+        self.codec.fail(data.decode("utf-8", "ignore"))
+        self._flush_codec()
+
     def _flush_codec(self) -> None:
         data = self.codec.data_to_send()
-        if data and not self._aborted:
+        if data:
             self._push(data)
 
 
 def _failure(message: str) -> Closed:
     """What an Error frame amounts to: the peer ends the conversation and says why."""
-    code = CloseCode.MESSAGE_TOO_BIG if message == "FRAME_TOO_LARGE" else CloseCode.POLICY_VIOLATION
+    code = _CLOSE_CODES.get(message, CloseCode.POLICY_VIOLATION)
     return Closed(code, message, PeerFailure(message))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .. import ws
-from ..messages import Hello, Message
-from ..wire import WebSocketFormat
-from .session import Closed, Event, Opened, Session, SessionConfig, State
+from stelar_proto import ws
+from stelar_proto.messages import Hello, Message
+from stelar_proto.wire import WebSocketFormat
+
+from .config import SessionConfig
+from .session import Closed, Event, Opened, Session, State
 
 CLIENT_ID_HEADER = "Sec-Stelar-Client-Id"
+
+_CLOSED = State.CLOSED
 
 
 class WebSocketSession(Session):
@@ -60,21 +64,35 @@ class WebSocketSession(Session):
         self._flush_codec()
 
     def accept(self, client_id: str) -> None:
+        self._demand_connecting()
+        hello = self._encode(Hello(client_id)) if self._announce_id else None
         self.codec.accept(headers=[(CLIENT_ID_HEADER, client_id)])
-        self._flush_codec()
         self.client_id = client_id
         self._open()
-        if self._announce_id:
-            self._push(self._encode(Hello(client_id)))
+        self._flush_codec()
+        if hello is not None:
+            self._push(hello)
 
     def refuse(self, status: int, message: str) -> None:
-        self.respond(status, f"{message}\n".encode(), headers=[("Content-Type", "text/plain; charset=utf-8")])
+        body = f"{message}\n".encode("utf-8", "replace")
+        self.respond(status, body, headers=[("Content-Type", "text/plain; charset=utf-8")])
 
     def respond(self, status: int, body: bytes, *, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Server: answer the request with plain HTTP. This ends the session; ``Closed`` is not reported."""
+        """Server: answer the request with plain HTTP. This ends the session; ``Closed`` is not reported.
+
+        Arguments:
+            status: 200 to 599.
+            body: the whole body.
+            headers: more header fields.
+
+        Raises:
+            StateError: no request waits for an answer (any more), or this is no server.
+            ValueError: the status or a header may not be sent.
+        """
+        self._demand_connecting()
         self.codec.respond(status, body, headers=headers)
-        self._flush_codec()
         self._enter(State.CLOSED)
+        self._flush_codec()
 
     # --- The wire -------------------------------------------------------------------------------------------
 
@@ -87,6 +105,8 @@ class WebSocketSession(Session):
 
     def _receive(self, data: bytes, events: list[Event]) -> None:
         for event in self.codec.receive_data(data):
+            if self.state is _CLOSED:
+                break  # by whoever was told of an answer: nobody wants the rest
             kind = type(event)
             if kind is ws.TextReceived:
                 self._deliver(self._envelope.decode_text(event[0]), events)  # type: ignore[arg-type]
@@ -105,9 +125,8 @@ class WebSocketSession(Session):
                 self.client_id = response.headers.get(CLIENT_ID_HEADER)
                 self._open()
                 events.append(Opened())
-            case ws.Closed(code, reason, error):
-                if self.state is not State.CLOSED:
-                    self._end(Closed(code, reason, error))
+            case ws.Closed():
+                self._end(Closed(*event))
             case _:
                 pass  # pings and pongs: a sign of life, as every byte is
 
@@ -125,9 +144,15 @@ class WebSocketSession(Session):
         self.codec.close(code, reason)
         self._flush_codec()
 
+    def _give_up(self, code: int, reason: str) -> None:
+        # The words are for a peer that only stopped talking. One that does not read either gets none.
+        if self.outbox:
+            self._abort()
+        else:
+            self._peer_ended = True
+            self._say_goodbye(code, reason)
+
     def _flush_codec(self) -> None:
         data = self.codec.data_to_send()
-        if data and not self._aborted:
+        if data:
             self._push(data)
-
-

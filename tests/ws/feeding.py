@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from stelar_proto.errors import HandshakeError
+import pytest
+
+from stelar_proto.errors import HandshakeError, InvalidUtf8, MessageTooBig, WebSocketError
 from stelar_proto.ws import Closed, Connection, Event, Role, State
 
 # The example of RFC 6455, section 1.3.
@@ -29,6 +32,19 @@ RESPONSE = (
 MASK = b"\x37\xfa\x21\x3d"  # of the examples in RFC 6455, section 5.7
 
 ROLES = list(Role)
+both_roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.value)
+
+PLAIN = b"GET /health?full=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+# First bytes of frames, with FIN …
+TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
+# … and without.
+FIRST_TEXT, FIRST_BINARY, NEXT = 0x01, 0x02, 0x00
+
+
+def with_fields(head: bytes, *fields: bytes) -> bytes:
+    """A head with more fields at its end."""
+    return head[:-2] + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
 
 
 def rfc_entropy(size: int) -> bytes:
@@ -87,6 +103,14 @@ def new_connection(
         max_fragments=max_fragments,
         deliver_parts=deliver_parts,
     )
+
+
+def requesting_connection(**options: Any) -> Connection:
+    """A client that has sent its handshake."""
+    conn = new_connection(Role.CLIENT)
+    conn.request_upgrade("ws://localhost/chat", **options)
+    conn.data_to_send()
+    return conn
 
 
 def open_connection(
@@ -153,3 +177,14 @@ def comparable(events: Iterable[Event]) -> list[object]:
 
 def _status(error: Exception | None) -> int | None:
     return error.status if isinstance(error, HandshakeError) else None
+
+
+def failure(code: int, reason: str) -> object:
+    """The comparable form of the event that ends a connection which the peer broke."""
+    error = {1002: WebSocketError, 1007: InvalidUtf8, 1009: MessageTooBig}[code]
+    return (code, reason, error, reason, None)
+
+
+def refused(status: int, reason: str) -> object:
+    """The comparable form of the event that ends a handshake."""
+    return (1006, "", HandshakeError, reason, status)

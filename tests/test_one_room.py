@@ -1,0 +1,251 @@
+"""Everybody in one room: a page in Chromium, a client of another library, a terminal over TCP, and trio.
+
+Each of them is the real thing in a process of its own, but for the last two, which share this one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from websockets.sync.client import ClientConnection, connect
+
+import stelar_runtime_trio
+from tests.support.browser import CHROMIUM, Page, open_page
+
+ROOM = "sala ñ"
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+) + bytes(range(256)) * 40
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+
+
+class Program:
+    """A ``python -m`` of this project that speaks JSON lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.said: list[tuple[str, str]] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *arguments, "--json"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            cwd=Path(__file__).parent.parent,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+
+    def type(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def read(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self._lines.get(timeout=10))
+        if record["type"] == "said":
+            self.said.append((record["name"], record["text"]))
+        return record
+
+    def read_until(self, kind: str) -> dict[str, Any]:
+        while True:
+            record = self.read()
+            if record["type"] == kind:
+                return record
+
+    def end(self) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.terminate()
+        return self._process.wait(timeout=10)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Program]:
+    program = Program(*arguments)
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+class Foreigner:
+    """A client of the ``websockets`` library that knows nothing but the envelope."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._next_id = 0
+        self.said: list[tuple[str, str]] = []
+        self.pictures: list[bytes] = []
+
+    def ask(self, event: str, data: Any) -> Any:
+        """Send a request; return its answer, skipping what comes before it."""
+        self._next_id += 1
+        correlation_id = f"q{self._next_id}"
+        fields = {"event": event, "data": data, "_ackName": event, "_correlationId": correlation_id}
+        self._connection.send(json.dumps(fields))
+        while True:
+            message = self.read()
+            if message.get("_correlationId") == correlation_id:
+                assert message["_isAck"] is True
+                assert "_error" not in message
+                return message["data"]
+
+    def read(self) -> dict[str, Any]:
+        """The next text message; pictures are put aside, and what others say is noted."""
+        while True:
+            message = self._connection.recv(timeout=10)
+            if isinstance(message, bytes):
+                header, _, payload = message.partition(b"\0")
+                assert json.loads(header) == {"event": "picture", "_binary": True}
+                self.pictures.append(payload)
+                continue
+            fields: dict[str, Any] = json.loads(message)
+            if fields["event"] == "said":
+                self.said.append((fields["data"]["name"], fields["data"]["text"]))
+            return fields
+
+    def share(self, picture: bytes) -> None:
+        self._connection.send(b'{"event":"picture"}\0' + picture)
+
+
+def said_on(page: Page) -> list[tuple[str, str]]:
+    entries = page.evaluate(
+        """Array.from(document.querySelectorAll("#log [data-own=false][data-kind=said]"),
+                      (entry) => [entry.dataset.from, entry.dataset.text])"""
+    )
+    return [(who, text) for who, text in entries]
+
+
+def say_on(page: Page, text: str) -> float:
+    """Type and send on the page; return the latency of the answer, milliseconds."""
+    latency = page.evaluate(
+        f"""(async () => {{
+            const text = document.getElementById("text");
+            text.value = {json.dumps(text)};
+            text.dispatchEvent(new Event("input", {{bubbles: true}}));
+            document.getElementById("send").click();
+        }})()"""
+    )
+    latency = page.wait_for(
+        f"""Array.from(document.querySelectorAll("#log [data-own=true][data-status=sent]"))
+                 .filter((entry) => entry.dataset.text === {json.dumps(text)})
+                 .map((entry) => entry.dataset.ms)[0]"""
+    )
+    return float(latency)
+
+
+def share_on(page: Page, picture: bytes) -> None:
+    page.evaluate(
+        f"""(() => {{
+            const bytes = Uint8Array.from(atob("{base64.b64encode(picture).decode()}"), (c) => c.charCodeAt(0));
+            const files = new DataTransfer();
+            files.items.add(new File([bytes], "dot.png", {{type: "image/png"}}));
+            const input = document.getElementById("picture");
+            input.files = files.files;
+            input.dispatchEvent(new Event("change", {{bubbles: true}}));
+        }})()"""
+    )
+
+
+class TrioClient:
+    """A client of this project on trio."""
+
+    def __init__(self, client: stelar_runtime_trio.StelarClient) -> None:
+        self.client = client
+        self.said: list[tuple[str, str]] = []
+        self.pictures: list[bytes] = []
+        client.on("said", lambda data: self.said.append((data["name"], data["text"])))
+        client.on("picture", self.pictures.append)
+
+    async def until(self, condition: Any) -> None:
+        with trio.fail_after(10):
+            while not condition():
+                await self.client.request("latency")  # whatever was sent to us before the answer is here by then
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_four_kinds_of_clients_share_one_room(runtime: str) -> None:
+    with running(f"stelar_runtime_{runtime}", "serve", "--port", "0", "--tcp-port", "0") as server:
+        ports = server.read()
+        http, tcp = ports["port"], ports["tcp_port"]
+        with (
+            open_page(f"http://127.0.0.1:{http}/?name=page&room={ROOM}") as page,
+            connect(f"ws://127.0.0.1:{http}/") as connection,
+            running(
+                *("stelar_runtime_asyncio", "connect", f"tcp://127.0.0.1:{tcp}"),
+                *("--name", "terminal", "--room", ROOM),
+            ) as terminal,
+        ):
+            page.wait_for('document.querySelector("#people li")')
+            trio.run(meet, page, Foreigner(connection), terminal, http)
+
+
+async def meet(page: Page, foreigner: Foreigner, terminal: Program, port: int) -> None:
+    entered = foreigner.ask("enter", {"name": "foreigner", "room": ROOM})
+    assert entered["you"]["name"] == "foreigner"
+    terminal.read_until("entered")
+    async with stelar_runtime_trio.StelarClient(f"ws://127.0.0.1:{port}") as client:
+        triton = TrioClient(client)
+        entered = await client.request("enter", {"name": "triton", "room": ROOM})
+        everyone = ["foreigner", "page", "terminal", "triton"]
+        assert [member["name"] for member in entered["members"]] == everyone
+        people = """document.querySelectorAll("#people li").length === 4"""
+        page.wait_for(people)
+
+        # Each speaks in turn, and every word is answered before the next.
+        said: list[tuple[str, str]] = []
+        for turn in range(3):
+            text = f"«{turn}» ☃ </script>"
+            assert say_on(page, text) > 0
+            assert foreigner.ask("say", {"text": text})["seq"] > 0
+            terminal.type(text)
+            assert terminal.read_until("sent")["ms"] > 0
+            assert (await client.request("say", {"text": text}))["seq"] == (turn + 1) * 4
+            said += [(who, text) for who in ("page", "foreigner", "terminal", "triton")]
+
+        # Each heard every other once, in order.
+        page.wait_for('document.querySelectorAll("#log [data-own=false][data-kind=said]").length >= 9')
+        assert said_on(page) == [(who, text) for who, text in said if who != "page"]
+        await triton.until(lambda: len(triton.said) >= 9)
+        assert triton.said == [(who, text) for who, text in said if who != "triton"]
+        foreigner.ask("latency", None)
+        assert foreigner.said == [(who, text) for who, text in said if who != "foreigner"]
+        terminal.type("/ping")
+        terminal.read_until("pong")
+        assert terminal.said == [(who, text) for who, text in said if who != "terminal"]
+
+        # A picture from the page arrives byte for byte at everyone's, and one from another library on the page.
+        share_on(page, PICTURE)
+        await triton.until(lambda: triton.pictures)
+        assert triton.pictures == [PICTURE]
+        foreigner.ask("latency", None)
+        assert foreigner.pictures == [PICTURE]
+        shown = terminal.read_until("picture")
+        assert shown["sha256"] == hashlib.sha256(PICTURE).hexdigest()
+        reply = PICTURE[::-1]
+        foreigner.share(reply)
+        digest = page.wait_for(
+            """(document.querySelector("#log [data-kind=picture][data-own=false]") || {dataset: {}}).dataset.sha256"""
+        )
+        assert digest == hashlib.sha256(reply).hexdigest()
+        await triton.until(lambda: len(triton.pictures) == 2)
