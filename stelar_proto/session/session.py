@@ -8,10 +8,10 @@ Theory of operation::
     CONNECTING ──accept() or the server's yes──▶ OPEN ──close()──▶ CLOSING ──the peer's close──▶ CLOSED
          └───────────── refused, failed, timed out, stream ended, aborted ─────────────────────────▲
 
-``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session still
-wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream to be
-ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has ``close_timeout``
-seconds to end its side: a socket that is closed while unread input waits resets the connection, and our last
+``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session
+still wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream
+to be ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has ``close_timeout`` s
+to end its side: a socket that is closed while unread input waits resets the connection, and our last
 words with it.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -16,11 +17,14 @@ from .feeding import (
     FIRST_BINARY,
     MASK,
     NEXT,
+    REQUEST,
+    RESPONSE,
     TEXT,
     both_roles,
     bytewise,
     feed,
     open_connection,
+    rfc_entropy,
     sent_to,
 )
 
@@ -159,25 +163,25 @@ def test_what_waits_for_more_bytes_is_never_more_than_a_control_frame(role: Role
 def test_a_message_over_the_limit_is_not_collected_up_to_the_limit(role: Role) -> None:
     conn = open_connection(role, max_frame_size=MIB, max_message_size=MIB)
     data = sent_to(role, FIRST_BINARY, bytes(1000)) + sent_to(role, NEXT, bytes(MIB))
-    assert peak_memory(lambda: feed(conn, [data[i : i + 4096] for i in range(0, len(data), 4096)])) < 40_000
+    chunks = [data[i : i + 4096] for i in range(0, len(data), 4096)]
+    assert peak_memory(lambda: feed(conn, chunks)) < 40_000
     assert conn.state is State.CLOSED
 
 
-def test_a_connection_makes_no_reference_cycles() -> None:
-    """So that it is freed when it is dropped, and not when the collector comes by."""
-    import gc
-    import weakref
+class Observed(Connection):
+    """Has a ``__weakref__``, which :class:`Connection` saves."""
 
-    class Observed(Connection):
-        pass  # has a __dict__ and a __weakref__, which Connection saves
 
-    gc.collect()
-    gc.disable()
-    try:
-        conn = Observed(Role.SERVER)
-        conn.receive_data(b"GET / HTTP/1.1\r\nHost: h\r\n")
-        observer = weakref.ref(conn)
-        del conn
-        assert observer() is None
-    finally:
-        gc.enable()
+@both_roles
+def test_a_connection_is_freed_when_it_is_dropped_and_not_when_the_collector_comes_by(role: Role) -> None:
+    conn = Observed(role, entropy=rfc_entropy)
+    if role is Role.SERVER:
+        conn.receive_data(REQUEST)
+        conn.accept()
+    else:
+        conn.request_upgrade("ws://localhost/chat")
+        conn.receive_data(RESPONSE)
+    conn.receive_data(sent_to(role, TEXT, b"x" * 600)[:-1])
+    observer = weakref.ref(conn)
+    del conn
+    assert observer() is None

@@ -43,9 +43,7 @@ def recorded(side: str) -> list[bytes]:
 
 CLIENT_HEAD, *CLIENT_CHUNKS = recorded("client")
 SERVER_HEAD, *SERVER_CHUNKS = recorded("server")
-NPM_KEY = base64.b64decode(
-    b"gDHQyYZGhwPDSQA27Vn7Zw=="
-)  # what the npm client drew, so that the accept value fits
+NPM_NONCE = base64.b64decode(b"gDHQyYZGhwPDSQA27Vn7Zw==")  # the recorded accept value answers it
 LOST = (1006, "", StreamEnded, "the stream ended without a close frame", None)
 
 CLIENT_SAID: list[Event] = [
@@ -59,10 +57,10 @@ CLIENT_SAID: list[Event] = [
     TextReceived('{"event":"leave-room","data":"general"}'),
     TextReceived('{"event":"reply","data":1}'),
     TextReceived('{"event":"chat","data":{"from":"ws"}}'),
-    TextReceived('{"event":"pong","data":1784910269369}'),
+    TextReceived('{"event":"pong","data":1795411651060}'),
     PongReceived(b""),
     PongReceived(b""),
-    TextReceived('{"event":"pong","data":1784910270370}'),
+    TextReceived('{"event":"pong","data":1795411653060}'),
 ]
 SERVER_SAID: list[Event] = [
     TextReceived('{"event":"welcome","data":{"id":"client-2"}}'),
@@ -115,7 +113,7 @@ def test_our_server_says_the_same_bytes_as_the_npm_server() -> None:
 
 def npm_client(*, accept_npm_handshake: bool) -> Connection:
     """Our client, with the key of the recorded one."""
-    conn = Connection(Role.CLIENT, entropy=lambda size: NPM_KEY if size == 16 else bytes(size))
+    conn = Connection(Role.CLIENT, entropy=lambda size: NPM_NONCE if size == 16 else bytes(size))
     conn.request_upgrade("ws://localhost:3500/", accept_npm_handshake=accept_npm_handshake)
     # The same fields in another order.
     assert sorted(conn.data_to_send().split(b"\r\n")) == sorted(CLIENT_HEAD.split(b"\r\n"))

@@ -1,0 +1,125 @@
+"""What the README and the examples show is run as it stands, but for the ports."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from websockets.sync.client import connect
+
+import stelar_runtime_asyncio
+import stelar_runtime_trio
+from stelar_proto import ws
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def server_of_the_readme(runtime: str) -> Any:
+    source = BLOCKS[0].replace("asyncio.run(", "# ").replace("port=3000, tcp_port=3001", "port=0, tcp_port=0")
+    namespace: dict[str, Any] = {}
+    exec(source.replace("stelar_runtime_asyncio", f"stelar_runtime_{runtime}"), namespace)
+    return namespace["server"]
+
+
+async def client_of_the_readme(url: str, client_class: type, shown: list[Any]) -> None:
+    body = textwrap.indent(BLOCKS[1].replace('"localhost:3000"', repr(url)), "    ")
+    namespace: dict[str, Any] = {"StelarClient": client_class, "print": shown.append}
+    exec(f"async def main():\n{body}", namespace)
+    await namespace["main"]()
+
+
+@pytest.mark.parametrize("wire", ["ws", "tcp"])
+def test_the_first_program_of_the_readme_works_on_asyncio(wire: str) -> None:
+    async def main() -> None:
+        server = server_of_the_readme("asyncio")
+        async with server, asyncio.timeout(10):
+            port = server.get_port() if wire == "ws" else server.get_tcp_port()
+            url = f"{wire}://localhost:{port}"
+            await client_of_the_readme(url, stelar_runtime_asyncio.StelarClient, shown)
+
+    shown: list[Any] = []
+    asyncio.run(main())
+    assert shown == [6]
+
+
+@pytest.mark.parametrize("wire", ["ws", "tcp"])
+def test_the_first_program_of_the_readme_works_on_trio(wire: str) -> None:
+    async def main() -> None:
+        server = server_of_the_readme("trio")
+        with trio.fail_after(10):
+            async with server:
+                port = server.get_port() if wire == "ws" else server.get_tcp_port()
+                url = f"{wire}://localhost:{port}"
+                await client_of_the_readme(url, stelar_runtime_trio.StelarClient, shown)
+
+    shown: list[Any] = []
+    trio.run(main)
+    assert shown == [6]
+
+
+def test_the_echo_server_of_the_readme_echoes_another_library() -> None:
+    namespace: dict[str, Any] = {}
+    exec(BLOCKS[2], namespace)
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with ours:
+            namespace["echo"](ws.Connection(ws.Role.SERVER), ours)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with connect("ws://localhost/", sock=theirs) as client:
+        client.send("hola")
+        assert client.recv(timeout=10) == "hola"
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_the_example_client_says_something_to_the_example_server() -> None:
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        port, tcp_port = (str(probe.getsockname()[1]) for probe in (first, second))
+    server = subprocess.Popen([sys.executable, "examples/chat_server.py", port, tcp_port], cwd=ROOT)
+    try:
+        wait_until_it_listens(int(tcp_port))
+        with connect(f"ws://127.0.0.1:{port}") as watcher:
+            watcher.send('{"event":"enter","data":{"room":"lobby"},"_ackName":"enter"}')
+            client = subprocess.Popen(
+                [sys.executable, "examples/chat_client.py", f"tcp://127.0.0.1:{tcp_port}"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                said = [watcher.recv(timeout=10) for _ in range(4)]
+                assert '"event":"said"' in str(said[-1])
+                assert '"text":"hola"' in str(said[-1])
+            finally:
+                server.terminate()  # the client ends with its connection
+                shown, _ = client.communicate(timeout=10)
+            assert shown.startswith("2 here, I am ")
+    finally:
+        server.terminate()
+        assert server.wait(timeout=10) == 0
+
+
+def wait_until_it_listens(port: int) -> None:
+    for _ in range(500):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        except ConnectionRefusedError:
+            threading.Event().wait(0.02)
+        else:
+            return
+    pytest.fail(f"nothing listens on port {port}")
