@@ -8,14 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import stelar_runtime_trio
 from tests.support.browser import CHROMIUM, Page, open_page
+from tests.support.programs import Program, running, serving
 
 ROOM = "sala ñ"
 PICTURE = base64.b64decode(
@@ -31,61 +24,6 @@ PICTURE = base64.b64decode(
 ) + bytes(range(256)) * 40
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
-
-
-class Program:
-    """A ``python -m`` of this project that speaks JSON lines."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.said: list[tuple[str, str]] = []
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *arguments, "--json"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            cwd=Path(__file__).parent.parent,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._collect, daemon=True).start()
-
-    def _collect(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self._lines.put(line)
-
-    def type(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def read(self) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self._lines.get(timeout=10))
-        if record["type"] == "said":
-            self.said.append((record["name"], record["text"]))
-        return record
-
-    def read_until(self, kind: str) -> dict[str, Any]:
-        while True:
-            record = self.read()
-            if record["type"] == kind:
-                return record
-
-    def end(self) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.terminate()
-        return self._process.wait(timeout=10)
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[Program]:
-    program = Program(*arguments)
-    try:
-        yield program
-    finally:
-        program.end()
 
 
 class Foreigner:
@@ -185,15 +123,13 @@ class TrioClient:
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_four_kinds_of_clients_share_one_room(runtime: str) -> None:
-    with running(f"stelar_runtime_{runtime}", "serve", "--port", "0", "--tcp-port", "0") as server:
-        ports = server.read()
-        http, tcp = ports["port"], ports["tcp_port"]
+    with serving(runtime) as (_, http, tcp):
         with (
             open_page(f"http://127.0.0.1:{http}/?name=page&room={ROOM}") as page,
             connect(f"ws://127.0.0.1:{http}/") as connection,
             running(
                 *("stelar_runtime_asyncio", "connect", f"tcp://127.0.0.1:{tcp}"),
-                *("--name", "terminal", "--room", ROOM),
+                *("--name", "terminal", "--room", ROOM, "--json"),
             ) as terminal,
         ):
             page.wait_for('document.querySelector("#people li")')

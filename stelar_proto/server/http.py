@@ -1,10 +1,17 @@
-"""Plain HTTP answers: the health endpoint and pages beside the WebSocket."""
+"""Plain HTTP beside the WebSocket: the health endpoint, pages, and what is answered where there is nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from logging import Logger
 from typing import Any, NamedTuple
+
+from stelar_proto.errors import StateError
+from stelar_proto.session import Endpoint, State, WebSocketSession
+from stelar_proto.session.arguments import check_handler, is_awaitable
+from stelar_proto.session.endpoint import Deferred
+from stelar_proto.ws import Request
 
 
 class HttpResponse(NamedTuple):
@@ -32,3 +39,82 @@ class HttpResponse(NamedTuple):
         text = json.dumps(value, separators=(",", ":"))
         headers = (("Cache-Control", "no-store"),)
         return cls.of_text(text, status=status, content_type="application/json", headers=headers)
+
+
+HttpHandler = Callable[[Request], HttpResponse | Awaitable[HttpResponse]]
+
+_NOT_FOUND = HttpResponse.of_text("there is nothing here\n", status=404)
+_NOT_ALLOWED = HttpResponse.of_text("GET and HEAD only\n", status=405, headers=[("Allow", "GET, HEAD")])
+
+
+class HttpRouter:
+    """From a request to its handler, and from what that returns to the answer.
+
+    Arguments:
+        logger: where handlers that fail are reported.
+        own: the server's own handlers by path; the application may put others in their place.
+    """
+
+    def __init__(self, logger: Logger, own: Mapping[str, HttpHandler]) -> None:
+        self._logger = logger
+        self._own = own
+        self._handlers: dict[str, HttpHandler] = {}
+
+    def add(self, path: str, handler: HttpHandler) -> None:
+        """Have ``handler`` answer requests for ``path``.
+
+        Raises:
+            StateError: the path has a handler already.
+            TypeError: the handler is no function.
+        """
+        if path in self._handlers:
+            raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
+        self._handlers[path] = check_handler(handler)
+
+    def answer(self, endpoint: Endpoint, request: Request) -> Deferred | None:
+        """Answer ``request``, which came to ``endpoint``; return the rest if the handler has to be awaited."""
+        handler = self._handlers.get(request.path) or self._own.get(request.path)
+        if handler is None:
+            self._respond(endpoint, request, _NOT_FOUND)
+        elif request.method not in ("GET", "HEAD"):
+            self._respond(endpoint, request, _NOT_ALLOWED)
+        else:
+            try:
+                response = handler(request)
+            except Exception as error:
+                self._fail(endpoint, request, error)
+            else:
+                if not isinstance(response, HttpResponse) and is_awaitable(response):
+                    return self._await_response(endpoint, request, response)
+                self._respond(endpoint, request, response)
+        return None
+
+    async def _await_response(
+        self, endpoint: Endpoint, request: Request, response: Awaitable[HttpResponse]
+    ) -> None:
+        try:
+            answer = await response
+        except Exception as error:
+            self._fail(endpoint, request, error)
+        else:
+            self._respond(endpoint, request, answer)
+
+    def _respond(self, endpoint: Endpoint, request: Request, response: object) -> None:
+        session = endpoint.session
+        assert isinstance(session, WebSocketSession)  # TCP knows no requests
+        if session.state is not State.CONNECTING:
+            return  # it went while the handler was awaited
+        try:
+            if not isinstance(response, HttpResponse):
+                raise TypeError(f"an HTTP handler returns HttpResponse, not {type(response).__name__}")
+            session.respond(response.status, response.body, headers=response.headers)
+        except Exception as error:  # whatever an application may take for a status, a body or a header
+            self._fail(endpoint, request, error)
+        else:
+            endpoint.flush_soon()
+
+    def _fail(self, endpoint: Endpoint, request: Request, error: Exception) -> None:
+        self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error)
+        if endpoint.session.state is State.CONNECTING:
+            endpoint.session.refuse(500, "the handler failed")
+            endpoint.flush_soon()

@@ -8,21 +8,20 @@ are not events for handlers and never wait. When more than ``inbox_limit`` event
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from logging import Logger
-from types import CoroutineType
 from typing import Any
 
+from .arguments import Handler, is_awaitable
 from .runtime import Runtime, Transport, WaitableEvent
 from .session import Closed, Event, Session, State
 
-Handler = Callable[..., Any]
 Deferred = Coroutine[Any, Any, None]
 """The rest of an event's handling, for a task to run."""
 
-# A handler may await an answer from the peer whose events fill the inbox; reading must then go on. This many
-# times the limit is where that patience ends.
+# Behind the events that wait may stand what their handlers wait for: the answer to a request, or the peer's
+# part of a close. Reading must then go on. This many times the limit is where that patience ends.
 _PATIENCE = 16
 
 
@@ -37,12 +36,13 @@ class Endpoint:
     """
 
     __slots__ = (
+        "_busy",
         "_drained",
         "_inbox",
         "_inbox_limit",
         "_logger",
         "_runtime",
-        "_working",
+        "end",
         "paused",
         "session",
         "transport",
@@ -52,11 +52,13 @@ class Endpoint:
         self.session = session
         self.transport: Transport | None = None
         self.paused = False
+        self.end: Closed | None = None
+        """How the session ended."""
         self._runtime = runtime
         self._logger = logger
         self._inbox: deque[Event] = deque()
         self._inbox_limit = inbox_limit
-        self._working = False  # a task awaits a handler and will take from the inbox
+        self._busy = False  # an event is being handled; whoever does so takes the next from the inbox
         self._drained: WaitableEvent | None = None
 
     def __repr__(self) -> str:
@@ -72,8 +74,8 @@ class Endpoint:
 
     def connection_lost(self) -> None:
         """The stream is gone. The transport's last call, exactly once, whatever came before."""
-        self._take(self.session.connection_lost(self._runtime.now()))
         self.transport = None
+        self._take(self.session.connection_lost(self._runtime.now()))
 
     def handle_deadline(self, now: float) -> None:
         """Do what is due."""
@@ -108,6 +110,8 @@ class Endpoint:
         """Whether the socket is to be cut."""
         return self.session.is_aborted
 
+    # --- For the application --------------------------------------------------------------------------------
+
     def flush_soon(self) -> None:
         """Tell the transport that there is something to send."""
         if self.transport is not None:
@@ -125,6 +129,37 @@ class Endpoint:
             self._drained.set()
             self._drained = None
 
+    async def request(self, ack: str, event: str, data: object, *, timeout: float) -> Any:
+        """Ask the peer and wait for the answer; see :meth:`Session.request` for the arguments.
+
+        Raises:
+            RemoteError: the answer is an error.
+            AckTimeout: there was none in time.
+            ConnectionLost: the connection ended first.
+            MessageError, StateError: the request cannot be sent.
+        """
+        answered = self._runtime.make_event()
+        pending = self.session.request(ack, event, data, self._runtime.now(), timeout=timeout)
+        pending.on_done = answered.set
+        self.flush_soon()
+        self._regulate()
+        try:
+            if not pending.done:
+                await answered.wait()
+        finally:
+            self.session.acks.discard(pending)
+        return pending.result()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the conversation behind everything that was sent; does nothing when it has ended already.
+
+        Raises:
+            MessageError: the close code must not be sent.
+        """
+        self.session.close(code, reason, self._runtime.now())
+        self.flush_soon()
+        self._regulate()
+
     # --- Events in order ------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> Deferred | None:
@@ -132,44 +167,69 @@ class Endpoint:
         raise NotImplementedError
 
     def _on_closed(self, event: Closed) -> None:
-        """The session ended: leave every registry at once. Its handlers run when its turn comes."""
-        self._wake_drained()
+        """The session ended: leave every registry. Its handlers run when its turn comes."""
 
     def _take(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if type(event) is Closed:
-                self._on_closed(event)
-            if self._working:
-                self._inbox.append(event)
-            else:
+        self._inbox.extend(events)
+        if not self._busy:
+            rest = self._handle_waiting()
+            if rest is not None:
+                self._start(rest)
+        if events and type(events[-1]) is Closed:
+            self._leave(events[-1])
+        self._regulate()
+
+    def _handle_waiting(self) -> Deferred | None:
+        """Handle what waits, in order, until an awaitable comes up; return the rest of that."""
+        inbox, rest = self._inbox, None
+        self._busy = True
+        try:
+            while inbox and rest is None:
+                event = inbox.popleft()
+                if type(event) is Closed:
+                    self._leave(event)
                 rest = self._handle(event)
-                if rest is not None:
-                    self._start(rest)
-        if self._inbox and not self.paused and self._inbox_is_full():
-            self._pause(True)
+        finally:
+            self._busy = rest is not None
+        return rest
 
     def _start(self, rest: Deferred) -> None:
-        self._working = True
+        self._busy = True
         self._runtime.spawn(self._work(rest))
 
-    def _inbox_is_full(self) -> bool:
-        waiting = len(self._inbox)
-        if waiting < self._inbox_limit:
-            return False
-        return not len(self.session.acks) or waiting >= self._inbox_limit * _PATIENCE
-
-    async def _work(self, rest: Deferred) -> None:
+    async def _work(self, rest: Deferred | None) -> None:
         try:
-            await rest
-            while self._inbox:
-                event = self._inbox.popleft()
-                if self.paused and len(self._inbox) <= self._inbox_limit // 2:
-                    self._pause(False)
-                following = self._handle(event)
-                if following is not None:
-                    await following
-        finally:
-            self._working = False
+            while rest is not None:
+                await rest
+                rest = self._handle_waiting()
+                self._regulate()
+        except BaseException:
+            # A cancelled handler, which need not be the end of the connection: whatever comes in next goes on
+            # with the inbox, so it has to be able to come in.
+            self._busy = False
+            if self.paused:
+                self._pause(False)
+            raise
+
+    def _leave(self, end: Closed) -> None:
+        """As soon as the session has ended, though not before what was received first is being handled."""
+        if self.end is None:
+            self.end = end
+            self._wake_drained()
+            self._on_closed(end)
+
+    def _regulate(self) -> None:
+        """Pause reading when the handlers have fallen behind, and go on when they have caught up."""
+        waiting, limit = len(self._inbox), self._inbox_limit
+        if (waiting < limit and not self.paused) or self.session.state is State.CLOSED:
+            return
+        is_awaited = len(self.session.acks) > 0 or self.session.state is State.CLOSING
+        full = limit * _PATIENCE if is_awaited else limit
+        if not self.paused:
+            if waiting >= full:
+                self._pause(True)
+        elif waiting <= limit // 2 or (is_awaited and waiting < full):
+            self._pause(False)
 
     def _pause(self, paused: bool) -> None:
         self.paused = paused
@@ -182,35 +242,32 @@ class Endpoint:
 
     # --- Calling handlers ------------------------------------------------------------------------------------
 
-    def _call(self, handlers: Sequence[Handler], *arguments: object) -> Deferred | None:
-        """Call each handler; log what it raises and go on with the next."""
+    def _call(self, handlers: Sequence[Handler], *arguments: Any) -> Deferred | None:
+        """Call each handler; report what it raises and go on with the next."""
         for index, handler in enumerate(handlers):
             try:
                 result = handler(*arguments)
-            except Exception:
-                self._log_handler(handler)
+            except Exception as error:
+                self._handler_raised(handler, error, arguments)
             else:
                 if result is not None and is_awaitable(result):
                     return self._call_rest(result, handlers[index:], arguments)
         return None
 
     async def _call_rest(
-        self, result: Awaitable[object], handlers: Sequence[Handler], arguments: tuple[object, ...]
+        self, result: Awaitable[object], handlers: Sequence[Handler], arguments: tuple[Any, ...]
     ) -> None:
         try:
             await result
-        except Exception:
-            self._log_handler(handlers[0])
+        except Exception as error:
+            self._handler_raised(handlers[0], error, arguments)
         rest = self._call(handlers[1:], *arguments)
         if rest is not None:
             await rest
 
-    def _log_handler(self, handler: Handler) -> None:
+    def _handler_raised(self, handler: Handler, error: Exception, arguments: tuple[Any, ...]) -> None:
+        """Report ``error``; ``arguments`` is what ``handler`` was called with."""
         function = handler.func if isinstance(handler, partial) else handler
         name = getattr(function, "__qualname__", repr(function))
-        self._logger.exception("handler %s raised", name, extra={"client_id": self.session.client_id})
-
-
-def is_awaitable(result: object) -> bool:
-    """Tell whether a handler's result must be awaited."""
-    return type(result) is CoroutineType or hasattr(result, "__await__")
+        extra = {"client_id": self.session.client_id}
+        self._logger.error("handler %s raised", name, exc_info=error, extra=extra)

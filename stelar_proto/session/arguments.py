@@ -1,0 +1,92 @@
+"""What applications hand to a server or a client, checked at the call: handlers, rooms, ack names, payloads.
+
+The rules are the same on both sides. Event names have theirs in ``messages``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from stelar_proto.errors import MessageError
+from stelar_proto.messages import MAX_EVENT_SIZE
+from stelar_proto.wire import is_room_name
+
+Handler = Callable[..., Any]
+"""A plain function or an ``async def``, or anything else that is called and may return an awaitable."""
+
+H = TypeVar("H", bound=Handler)
+
+
+def check_handler(handler: H) -> H:
+    """Return ``handler`` if it can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(handler):
+        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
+    return handler
+
+
+def register(add: Callable[[Handler], object], handler: H | None) -> H | Callable[[H], H]:
+    """Hand ``handler`` to ``add`` and return it; without one, return the decorator that does so.
+
+    Raises:
+        TypeError: the handler is no function.
+    """
+
+    def decorate(handler: H) -> H:
+        add(check_handler(handler))
+        return handler
+
+    return decorate if handler is None else decorate(handler)
+
+
+def is_awaitable(result: object) -> bool:
+    """Tell whether a handler's result must be awaited."""
+    return type(result) is CoroutineType or hasattr(result, "__await__")
+
+
+def check_room_name(room: str) -> str:
+    """Return ``room`` if it can name a room: 1 to 256 bytes of UTF-8.
+
+    Raises:
+        ValueError: it cannot.
+        TypeError: it is no str.
+    """
+    if not isinstance(room, str):
+        raise TypeError(f"a room name is a str, not {type(room).__name__}")
+    if not is_room_name(room):
+        raise ValueError(f"a room name is a text of 1 to {MAX_EVENT_SIZE} bytes, not {room[:64]!r}")
+    return room
+
+
+def check_ack_name(name: str) -> str:
+    """Return ``name`` if a request can go by it: 1 to 256 bytes of UTF-8, whatever characters.
+
+    Raises:
+        MessageError: it cannot, with code ``EMPTY_EVENT``, ``EVENT_TOO_LONG`` or ``INVALID_EVENT_CHARS``.
+        TypeError: it is no str.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"an ack name is a str, not {type(name).__name__}")
+    if is_room_name(name):  # the same rule
+        return name
+    words = f"an ack name is a text of 1 to {MAX_EVENT_SIZE} bytes, not {name[:64]!r}"
+    if not name:
+        raise MessageError("EMPTY_EVENT", words)
+    is_long = len(name.encode("utf-8", "surrogatepass")) > MAX_EVENT_SIZE
+    raise MessageError("EVENT_TOO_LONG" if is_long else "INVALID_EVENT_CHARS", words)
+
+
+def check_payload(payload: bytes | bytearray | memoryview) -> bytes:
+    """Return ``payload`` as bytes.
+
+    Raises:
+        TypeError: it is nothing of the kind. (``bytes()`` would make five zeros of the number 5.)
+    """
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    raise TypeError(f"a payload is bytes, bytearray or memoryview, not {type(payload).__name__}")
