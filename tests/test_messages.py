@@ -179,11 +179,7 @@ def test_json_is_read(text: str, value: object) -> None:
 
 
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters()),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4),
     max_leaves=8,
 )
@@ -191,10 +187,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_what_was_read_can_be_said_again(value: object) -> None:
-    try:
-        text = JSON.dumps(value)
-        text.encode()
-    except UnicodeEncodeError:
-        return  # a lone surrogate, which the wires refuse
+    text = JSON.dumps(value)
+    text.encode()
     assert JSON.loads(text) == value
     assert JSON.dumps(JSON.loads(text)) == text

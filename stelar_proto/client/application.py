@@ -6,36 +6,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal
 
-from ..errors import ConnectError, StateError, StelarError
-from ..messages import (
-    AckRequest,
-    Binary,
-    Event,
-    Join,
-    Leave,
-    Message,
-    check_event_name,
+from stelar_proto.errors import ConnectError, StateError, StelarError
+from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, Message, check_event_name
+from stelar_proto.session import (
+    Closed,
+    Deadlines,
+    Runtime,
+    SessionConfig,
+    State,
+    TcpSession,
+    WebSocketSession,
 )
-from ..session import Closed, Deadlines, Runtime, SessionConfig, State, TcpSession, WebSocketSession
-from ..session.endpoint import Handler
-from ..wire import TcpFormat, WebSocketFormat, is_room_name
-from ..ws import Role
+from stelar_proto.session.arguments import check_payload, check_room_name
+from stelar_proto.wire import TcpFormat, WebSocketFormat
+from stelar_proto.ws import Connection, Role
+
 from .config import ClientConfig
+from .handlers import HandlerRegistry
 from .link import Link
 from .target import Target, parse_target
 
-H = TypeVar("H", bound=Handler)
 ClientState = Literal["disconnected", "connecting", "connected"]
 
-LOCAL_EVENTS = frozenset({"connect", "disconnect", "error"})
-"""Events of the client itself: connected; disconnected (code, reason); something went wrong (exception)."""
 
-
-class ClientApplication:
+class ClientApplication(HandlerRegistry):
     """One connection to a server.
 
     Arguments:
@@ -49,13 +46,14 @@ class ClientApplication:
     """
 
     def __init__(self, url: str | int, *, secure: bool = False, **options: Any) -> None:
+        super().__init__()
         self.config = ClientConfig(**options)
         self.target: Target = parse_target(url, mode=self.config.mode, secure=secure)
+        if self.target.wire == "ws":  # what cannot be asked for is refused here, not when connecting
+            trial = Connection(Role.CLIENT, entropy=bytes)
+            trial.request_upgrade(self.target.handshake_url, headers=self.config.headers)
         self.logger = self.config.logger or logging.getLogger("stelar.client")
         self._session_config: SessionConfig = self.config.session_config()
-        self._handlers: dict[str, list[Handler]] = {}
-        self._catch_all: list[Handler] = []
-        self._ack_handlers: dict[str, list[Handler]] = {}
         self._runtime: Runtime | None = None
         self._deadlines = Deadlines(lambda _: None)
         self._link: Link | None = None
@@ -65,86 +63,7 @@ class ClientApplication:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target.url} {self.get_state()}>"
 
-    # --- Handlers -------------------------------------------------------------------------------------------
-
-    @overload
-    def on(self, event: str) -> Callable[[H], H]: ...
-    @overload
-    def on(self, event: str, handler: H) -> H: ...
-    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Call ``handler(data)`` for each such event of the server; also a decorator. Several are called in order.
-
-        ``connect`` (no argument), ``disconnect`` (code, reason) and ``error`` (the exception) are the
-        client's own.
-
-        Raises:
-            MessageError: the name is not one that a server can send.
-        """
-        if event not in LOCAL_EVENTS:
-            check_event_name(event)
-
-        def register(handler: H) -> H:
-            self._handlers.setdefault(event, []).append(_check_handler(handler))
-            return handler
-
-        return register if handler is None else register(handler)
-
-    def once(self, event: str, handler: H) -> H:
-        """Call ``handler`` for the next such event only."""
-
-        def call_once(*arguments: object) -> object:
-            self.off(event, call_once)
-            return handler(*arguments)
-
-        _check_handler(handler)
-        call_once.__wrapped__ = handler  # type: ignore[attr-defined]  # so that off(event, handler) finds it
-        self.on(event, call_once)
-        return handler
-
-    def off(self, event: str, handler: Handler | None = None) -> bool:
-        """Take ``handler`` off ``event``, or all of its handlers; return whether there was one."""
-        if handler is None:
-            return self._handlers.pop(event, None) is not None
-        for known in self._handlers.get(event, ()):
-            if known is handler or getattr(known, "__wrapped__", None) is handler:
-                remaining = [other for other in self._handlers[event] if other is not known]
-                if remaining:
-                    self._handlers[event] = remaining
-                else:
-                    del self._handlers[event]
-                return True
-        return False
-
-    def on_all(self, handler: H) -> H:
-        """Call ``handler(event, data)`` for every event of the server; also a decorator."""
-        self._catch_all.append(_check_handler(handler))
-        return handler
-
-    @overload
-    def on_ack(self, name: str) -> Callable[[H], H]: ...
-    @overload
-    def on_ack(self, name: str, handler: H) -> H: ...
-    def on_ack(self, name: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Call ``handler(data)`` with each answer under this ack name that no :meth:`request` waits for."""
-        check_event_name(name)
-
-        def register(handler: H) -> H:
-            self._ack_handlers.setdefault(name, []).append(_check_handler(handler))
-            return handler
-
-        return register if handler is None else register(handler)
-
-    def remove_all_listeners(self, event: str | None = None) -> None:
-        """Take all handlers off ``event``, or off everything."""
-        if event is not None:
-            self._handlers.pop(event, None)
-            self._ack_handlers.pop(event, None)
-        else:
-            self._handlers.clear()
-            self._ack_handlers.clear()
-            self._catch_all.clear()
-
-    # --- Sending --------------------------------------------------------------------------------------------
+    # --- Sending ----------------------------------------------------------------------------------------
 
     def emit(self, event: str, data: Any = None, *, ack: str | None = None) -> None:
         """Send an event; with ``ack``, ask for an answer that :meth:`on_ack` handlers of that name will get.
@@ -169,7 +88,7 @@ class ClientApplication:
             MessageError: the name breaks the rules, or the payload is too large.
             StateError: there is no connection.
         """
-        self._send(Binary(check_event_name(event), bytes(payload)))
+        self._send(Binary(check_event_name(event), check_payload(payload)))
 
     async def request(
         self, event: str, data: Any = None, ack_name: str | None = None, *, timeout: float | None = None
@@ -188,23 +107,14 @@ class ClientApplication:
             ConnectionLost: the connection ended first.
             MessageError: the request cannot be sent.
             StateError: there is no connection, or too many requests are in flight.
+            ValueError: the timeout is not positive.
         """
-        link = self._open_link()
         ack = check_event_name(event if ack_name is None else ack_name)
         if timeout is None:
             timeout = self.config.ack_timeout
-        answered = self.runtime.make_event()
-        pending = link.session.request(
-            ack, check_event_name(event), data, self.runtime.now(), timeout=timeout
-        )
-        pending.on_done = answered.set
-        link.flush_soon()
-        try:
-            if not pending.done:
-                await answered.wait()
-        finally:
-            link.session.acks.discard(pending)
-        return pending.result()
+        if not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        return await self._open_link().ask(ack, check_event_name(event), data, timeout=timeout)
 
     def join_room(self, room: str) -> None:
         """Ask to be put into ``room``; the event ``joined-room`` confirms it.
@@ -213,7 +123,7 @@ class ClientApplication:
             ValueError: the name is empty or longer than 256 bytes.
             StateError: there is no connection.
         """
-        self._send(Join(_check_room(room)))
+        self._send(Join(check_room_name(room)))
 
     def leave_room(self, room: str) -> None:
         """Ask to be taken out of ``room``; the event ``left-room`` confirms it.
@@ -222,7 +132,7 @@ class ClientApplication:
             ValueError: the name is empty or longer than 256 bytes.
             StateError: there is no connection.
         """
-        self._send(Leave(_check_room(room)))
+        self._send(Leave(check_room_name(room)))
 
     async def drain(self) -> None:
         """Wait until what was sent is below the outbox's low-water mark, or the connection has ended."""
@@ -239,7 +149,7 @@ class ClientApplication:
             raise StateError(f"there is no connection to {self.target.url}: await connect() first")
         return self._link
 
-    # --- Information ----------------------------------------------------------------------------------------
+    # --- Information ------------------------------------------------------------------------------------
 
     def is_connected(self) -> bool:
         """Tell whether messages can be sent."""
@@ -274,7 +184,7 @@ class ClientApplication:
         """Return the last thing that went wrong with a connection."""
         return self._last_error
 
-    # --- Connecting -----------------------------------------------------------------------------------------
+    # --- Connecting -------------------------------------------------------------------------------------
 
     @property
     def runtime(self) -> Runtime:
@@ -288,11 +198,11 @@ class ClientApplication:
         return self._runtime
 
     def _demand_no_link(self) -> None:
-        if self._link is not None:
+        if self._link is not None and self._link.session.state is not State.CLOSED:
             raise StateError(f"there is a connection to {self.target.url} already: disconnect() first")
 
     async def _dial(self, link: Link) -> None:
-        """Open the stream and have it drive ``link``; a runtime's part. Raises OSError, with a helpful text."""
+        """Open the stream and have it drive ``link``: a runtime's part. Raises OSError with helpful text."""
         raise NotImplementedError
 
     async def _open(self, runtime: Runtime) -> None:
@@ -302,6 +212,9 @@ class ClientApplication:
             StateError: there is a connection already.
             ConnectError: it could not be made.
         """
+        while self._link is not None:
+            self._demand_no_link()
+            await self._link.lost.wait()  # it has ended, its socket not quite
         self._runtime = runtime
         self._deadlines = Deadlines(runtime.set_timer)
         link = self._link = self._last_link = self._make_link(runtime)
@@ -318,11 +231,12 @@ class ClientApplication:
             raise
         if not link.was_open:
             end = link.end
-            link.session.abort(Closed(1006, "", None))
+            assert end is not None
+            link.session.abort(end)
             link.flush_soon()
             await link.lost.wait()
-            reason = None if end is None else end.error
-            raise self._connect_error(reason or StelarError("the server ended it at once")) from reason
+            reason = end.error or StelarError(end.reason or "the server ended it at once")
+            raise self._connect_error(reason) from end.error
 
     def _make_link(self, runtime: Runtime) -> Link:
         config, now = self._session_config, runtime.now()
@@ -336,7 +250,7 @@ class ClientApplication:
             session = WebSocketSession(
                 Role.CLIENT, config, envelope=envelope, now=now, entropy=runtime.entropy
             )
-            session.request_upgrade(self.target.url, headers=self.config.headers.items())
+            session.request_upgrade(self.target.handshake_url, headers=self.config.headers.items())
         else:
             payloads = TcpFormat(
                 Role.CLIENT, dialect=config.tcp_dialect, max_frame_size=self.config.max_frame_size, **limits
@@ -348,14 +262,16 @@ class ClientApplication:
         return link
 
     def _connect_error(self, error: Exception) -> ConnectError:
-        return ConnectError(f"cannot connect to {self.target.url}: {_describe(error)}")
+        self._last_error = ConnectError(f"cannot connect to {self.target.url}: {_describe(error)}")
+        return self._last_error
 
     async def disconnect(self) -> None:
-        """End the connection: what was sent leaves first. Returns when it is gone; does nothing without one."""
+        """End the connection, behind what was sent. Returns when it is gone; does nothing without one."""
         link = self._link
         if link is not None:
-            link.session.close(1000, "", self.runtime.now())
-            link.flush_soon()
+            if link.session.state is State.CONNECTING:
+                link.session.abort(Closed(1000, "disconnect() was called", None))
+            link.close(1000, "")
             await link.lost.wait()
 
     async def wait_closed(self) -> None:
@@ -363,54 +279,28 @@ class ClientApplication:
         if self._link is not None:
             await self._link.lost.wait()
 
-    # --- For the runtime and the link -----------------------------------------------------------------------
+    # --- For the runtime and the link -------------------------------------------------------------------
 
     def handle_deadlines(self) -> None:
         """The timer that :meth:`Runtime.set_timer` was asked for has come."""
         self._deadlines.run(self.runtime.now())
 
-    def handlers_of(self, event: str) -> list[Handler]:
-        """Return the handlers of an event, then those of all events."""
-        own = self._handlers.get(event, [])
-        if not self._catch_all or event in LOCAL_EVENTS:
-            return own
-        return [*own, *(partial(handler, event) for handler in self._catch_all)]
-
-    def ack_handlers_of(self, name: str) -> list[Handler]:
-        """Return the handlers of answers under an ack name."""
-        handlers = self._ack_handlers.get(name, [])
-        if not handlers:
-            self.logger.debug("an answer under %r came that nobody waits for", name)
-        return handlers
-
-    def ended(self, link: Link, end: Closed) -> None:
-        """The session of ``link`` ended."""
+    def ended(self, end: Closed) -> None:
+        """The session of the connection ended."""
         if end.error is not None:
             self._last_error = end.error
             self.logger.info("connection to %s ended: %s", self.target.url, end.error)
 
     def forget(self, link: Link) -> None:
         """The connection of ``link`` is gone for good."""
-        self._deadlines.remove(link)
-        self.runtime.set_timer(None)
         link.session.on_deadline_changed = None
         if self._link is link:
             self._link = None
-
-
-def _check_handler(handler: H) -> H:
-    if not callable(handler):
-        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
-    return handler
+            self._deadlines.remove(link)
+            self.runtime.set_timer(None)
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError) or isinstance(error.__cause__, ConnectionRefusedError):
         return "connection refused"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _check_room(room: str) -> str:
-    if not is_room_name(room):
-        raise ValueError(f"a room name is a text of 1 to 256 bytes, not {room[:64]!r}")
-    return room

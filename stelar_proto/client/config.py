@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import Logger
 
-from ..messages import JSON, Serializer
-from ..session import SessionConfig
-from ..tcp import Dialect
-from ..ws import Headers
+from stelar_proto.messages import JSON, Serializer
+from stelar_proto.session import SessionConfig
+from stelar_proto.tcp import Dialect
+from stelar_proto.ws import Headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +55,14 @@ class ClientConfig:
         problems: list[str] = []
         if self.mode not in (None, "ws", "tcp"):
             problems.append(f"mode must be 'ws' or 'tcp', not {self.mode!r}")
-        if not self.ack_timeout > 0:
+        if not (isinstance(self.ack_timeout, int | float) and self.ack_timeout > 0):
             problems.append(f"ack_timeout must be a positive number, not {self.ack_timeout!r}")
         if not (type(self.inbox_limit) is int and self.inbox_limit > 0):
             problems.append(f"inbox_limit must be a positive whole number, not {self.inbox_limit!r}")
-        for check in (self.session_config, lambda: Headers(self.headers.items())):
+        for check in (self.session_config, lambda: Headers(self.headers)):
             try:
                 check()
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 problems.append(str(error))
         if problems:
             raise ValueError("; ".join(problems))

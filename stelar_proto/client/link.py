@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import RemoteError
-from ..messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
-from ..session import Closed, Endpoint, Opened, Session, State
-from ..session import Event as SessionEvent
-from ..session.endpoint import Deferred
+from stelar_proto.errors import RemoteError
+from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
+from stelar_proto.session import Closed, Endpoint, Opened, Session, State
+from stelar_proto.session import Event as SessionEvent
+from stelar_proto.session.endpoint import Deferred
 
 if TYPE_CHECKING:
     from .application import ClientApplication
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 class Link(Endpoint):
     """Arguments: whose connection it is, and its protocol."""
 
-    __slots__ = ("_client", "end", "lost", "settled", "was_open")
+    __slots__ = ("_client", "lost", "settled", "was_open")
 
     def __init__(self, client: ClientApplication, session: Session) -> None:
         runtime = client.runtime
         super().__init__(session, runtime, client.logger, inbox_limit=client.config.inbox_limit)
         self._client = client
-        self.end: Closed | None = None
-        """How the session ended."""
         self.was_open = False
         self.settled = runtime.make_event()
         """Set when it is known whether the connection could be opened."""
@@ -33,15 +31,15 @@ class Link(Endpoint):
         """Set when the connection is gone, socket and all."""
 
     def connection_lost(self) -> None:
-        super().connection_lost()
-        self._client.forget(self)
-        self.lost.set()
+        try:
+            super().connection_lost()
+        finally:
+            self._client.forget(self)
+            self.lost.set()
 
     def _on_closed(self, event: Closed) -> None:
-        super()._on_closed(event)
-        self.end = event
         self.settled.set()
-        self._client.ended(self, event)
+        self._client.ended(event)
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
         client = self._client
@@ -49,13 +47,17 @@ class Link(Endpoint):
             case Event(name, data) | Binary(name, data):
                 return self._call(client.handlers_of(name), data)
             case AckResponse(ack, data, _):
-                return self._call(client.ack_handlers_of(ack), data)
+                handlers = client.ack_handlers_of(ack)
+                if not handlers:
+                    self._logger.debug("an answer under %r came that nobody waits for", ack)
+                return self._call(handlers, data)
             case AckError(_, code, message, _):
                 return self._call(client.handlers_of("error"), RemoteError(code, message))
             case AckRequest(ack, name, _, correlation_id):
                 if self.session.state is State.OPEN:
                     words = f"a client does not answer {name!r}"
                     self.session.send(AckError(ack, "NO_HANDLER", words, correlation_id))
+                    self.flush_soon()
             case Invalid(reason):
                 self._logger.warning("from the server: %s", reason, extra={"reason": reason})
             case Opened():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import urlsplit
+import re
+from dataclasses import dataclass, field
 
-from ..ws.uri import parse_websocket_url
+from stelar_proto.ws.uri import WebSocketURL, parse_websocket_url
 
 _SCHEMES = {
     "ws": ("ws", False),
@@ -16,9 +16,12 @@ _SCHEMES = {
     "tcps": ("tcp", True),
 }
 _SCHEME_OF = {("ws", False): "ws", ("ws", True): "wss", ("tcp", False): "tcp", ("tcp", True): "tcps"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_PORT_AT_END = re.compile(r":[0-9]+/?\Z")
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Target:
     """A parsed URL.
 
     Attributes:
@@ -26,7 +29,8 @@ class Target(NamedTuple):
         secure: whether TLS carries it.
         host: a name or an address, without brackets.
         port: the port to dial.
-        url: the whole URL, in full; for TCP without a path.
+        url: the whole URL, fit for logs: without user and password, and for TCP without a path.
+        handshake_url: for WebSocket: the URL with user and password, which become a header field.
     """
 
     wire: str
@@ -34,6 +38,7 @@ class Target(NamedTuple):
     host: str
     port: int
     url: str
+    handshake_url: str = field(repr=False)
 
 
 def parse_target(url: str | int, *, mode: str | None = None, secure: bool = False) -> Target:
@@ -46,38 +51,41 @@ def parse_target(url: str | int, *, mode: str | None = None, secure: bool = Fals
         secure: use TLS where the URL does not say.
 
     Raises:
-        ValueError: the URL makes no sense, or contradicts ``mode``.
+        ValueError: the URL makes no sense, or contradicts ``mode`` or ``secure``. The message does not repeat
+            the URL, which may hold a password.
     """
     if mode not in (None, "ws", "tcp"):
         raise ValueError(f"mode must be 'ws' or 'tcp', not {mode!r}")
-    text = f"localhost:{url}" if isinstance(url, int) else url.strip()
+    text = str(url).strip()
     if text.isdecimal():
         text = f"localhost:{text}"
-    if "://" not in text:
-        text = f"{_SCHEME_OF[mode or 'ws', secure]}://{text}"
-    scheme = text.partition("://")[0].lower()
+    match = _SCHEME.match(text)
+    if match is None:
+        scheme = _SCHEME_OF[mode or "ws", secure]
+        text = f"{scheme}://{text}"
+    else:
+        scheme = match[1].lower()
     if scheme not in _SCHEMES:
-        raise ValueError(f"{url!r} begins with {scheme}://, known are {', '.join(_SCHEMES)} and plain host:port")
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ValueError(f"the URL begins with {scheme}://; it may begin with {known} or be host:port")
     wire, is_secure = _SCHEMES[scheme]
-    if mode == "tcp" and wire == "ws" and scheme.startswith("http"):
-        raise ValueError(f"mode='tcp' and the URL {url!r} contradict each other; write tcp://host:port")
-    if mode is not None and mode != wire:
-        raise ValueError(f"mode={mode!r} and the URL {url!r} contradict each other")
-    if wire == "tcp":
-        return _parse_tcp(url, text, is_secure)
-    parsed = parse_websocket_url(text)
-    return Target(wire, is_secure, parsed.host, parsed.port, text)
+    if mode not in (None, wire):
+        raise ValueError(f"mode={mode!r} and a URL that begins with {scheme}:// contradict each other")
+    if secure and not is_secure:
+        # What was meant to be encrypted must not leave in the clear.
+        raise ValueError(f"TLS is asked for, and {scheme}:// is without; write {_SCHEME_OF[wire, True]}://")
+    # The rules for hosts and ports are the same on both wires.
+    parsed = parse_websocket_url(text if wire == "ws" else f"ws{text[len(scheme) :]}")
+    shown = str(parsed) if wire == "ws" else _tcp_url(scheme, parsed, text)
+    if parsed.resource == "/":
+        shown = shown.removesuffix("/")
+    return Target(wire, is_secure, parsed.host, parsed.port, shown, text)
 
 
-def _parse_tcp(url: str | int, text: str, secure: bool) -> Target:
-    parts = urlsplit(text)
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r} is not a URL: {error}") from None
-    if not host or port is None or port == 0:
-        raise ValueError(f"{url!r} needs a host and a port, as in tcp://localhost:3001")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{url!r} has more than tcp://host:port, and TCP has no use for it")
-    bracketed = f"[{host}]" if ":" in host else host
-    return Target("tcp", secure, host, port, f"{_SCHEME_OF['tcp', secure]}://{bracketed}:{port}")
+def _tcp_url(scheme: str, parsed: WebSocketURL, text: str) -> str:
+    if parsed.resource != "/" or parsed.user_info is not None or _PORT_AT_END.search(text) is None:
+        raise ValueError(
+            f"a {scheme}:// URL has a host, a port and nothing else, as in {scheme}://localhost:3001"
+        )
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{scheme}://{host}:{parsed.port}"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from logging import Logger
 
-from ..messages import JSON, Serializer
-from ..session import SessionConfig
-from ..tcp import Dialect
+from stelar_proto.messages import JSON, Serializer
+from stelar_proto.session import SessionConfig
+from stelar_proto.tcp import Dialect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +63,13 @@ class ServerConfig:
     logger: Logger | None = None
 
     def __post_init__(self) -> None:
-        problems = [
-            *self._port_problems(),
-            *self._path_problems(),
-            *(
-                f"{name} must be a positive whole number, not {value!r}"
-                for name in ("max_connections", "max_rooms", "max_rooms_per_client", "inbox_limit")
-                if not (type(value := getattr(self, name)) is int and value > 0)
-            ),
-        ]
+        problems = [*self._port_problems(), *self._path_problems(), *self._number_problems()]
         try:
             self.session_config()
         except ValueError as error:
             problems.append(str(error))
-        if not self.shutdown_timeout >= 0:
-            problems.append(f"shutdown_timeout must be 0 or more seconds, not {self.shutdown_timeout!r}")
+        if self.generate_client_id is not None and not callable(self.generate_client_id):
+            problems.append(f"generate_client_id must be a function, not {self.generate_client_id!r}")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -90,16 +82,27 @@ class ServerConfig:
 
     def _path_problems(self) -> list[str]:
         return [
-            f"{name} must begin with a slash, not {path!r}"
+            f"{name} must be a path that begins with a slash and has no query, not {path!r}"
             for name, path in (("namespace", self.namespace), ("health_endpoint", self.health_endpoint))
-            if path is not None and not path.startswith("/")
+            if not (name == "health_endpoint" and path is None) and not _is_path(path)
         ]
+
+    def _number_problems(self) -> list[str]:
+        problems = [
+            f"{name} must be a positive whole number, not {value!r}"
+            for name in ("max_connections", "max_rooms", "max_rooms_per_client", "inbox_limit")
+            if not (type(value := getattr(self, name)) is int and value > 0)
+        ]
+        timeout = self.shutdown_timeout
+        if not (isinstance(timeout, int | float) and timeout >= 0):
+            problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
+        return problems
 
     def session_config(self) -> SessionConfig:
         """Return what concerns each session.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: a number is out of its range, or the dialect is unknown.
         """
         return SessionConfig(
             connect_timeout=self.connect_timeout,
@@ -112,3 +115,7 @@ class ServerConfig:
             tcp_dialect=Dialect.named(self.tcp_dialect),
             serializer=self.serializer,
         )
+
+
+def _is_path(path: object) -> bool:
+    return isinstance(path, str) and path.startswith("/") and "?" not in path

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..messages import AckRequest, AckResponse, Event
-from ..ws import Request
+from stelar_proto.messages import AckResponse, Event, check_event_name
+from stelar_proto.session.arguments import check_ack_name
+from stelar_proto.ws import Request
 
 if TYPE_CHECKING:
     from .peer import Peer
+    from .reply import Reply
 
 
 class ClientInfo:
@@ -71,7 +73,7 @@ class Context:
         is_binary: whether :attr:`data` is the payload of a binary event.
     """
 
-    __slots__ = ("_peer", "_request", "data", "event", "is_binary")
+    __slots__ = ("_peer", "_reply", "data", "event", "is_binary")
 
     def __init__(
         self,
@@ -80,10 +82,10 @@ class Context:
         data: Any = None,
         *,
         is_binary: bool = False,
-        request: AckRequest | None = None,
+        reply: Reply | None = None,
     ) -> None:
         self._peer = peer
-        self._request = request
+        self._reply = reply
         self.event = event
         self.data = data
         self.is_binary = is_binary
@@ -91,7 +93,7 @@ class Context:
     def __repr__(self) -> str:
         return f"<Context {self.event!r} from {self.id} over {self.transport}>"
 
-    # --- Who spoke ----------------------------------------------------------------------------------------
+    # --- Who spoke --------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -121,7 +123,7 @@ class Context:
         """Return what :meth:`set_metadata` stored."""
         return self._peer.metadata.get(key, default)
 
-    # --- To the client --------------------------------------------------------------------------------------
+    # --- To the client ----------------------------------------------------------------------------------
 
     def emit(self, event: str, data: Any = None) -> bool:
         """Send the client an event with JSON data.
@@ -143,16 +145,21 @@ class Context:
         """Answer a request by its ack name: the one being handled if it goes by it, else the client's oldest.
 
         In an ``on_ack`` handler, return the answer instead.
+
+        Raises:
+            MessageError: the name is empty or longer than 256 bytes, or the data is not JSON or too large.
         """
-        request = self._request
-        correlation_id = None
-        if request is not None and request.ack == ack_name:
-            correlation_id, self._request = request.correlation_id, None
-        return self._peer.send(AckResponse(ack_name, data, correlation_id))
+        if self._reply is not None and self._reply.ack == ack_name:
+            return self._reply.give(data)
+        return self._peer.send(AckResponse(check_ack_name(ack_name), data, None))
 
     def send(self, ack_name: str, data: Any = None) -> bool:
-        """Send ``{"data": data, "_isAck": true}`` as an event, as the npm package's ``ctx.send`` does."""
-        return self._peer.send(Event(ack_name, {"data": data, "_isAck": True}))
+        """Send ``{"data": data, "_isAck": true}`` as an event, as the npm package's ``ctx.send`` does.
+
+        Raises:
+            MessageError: the name breaks the rules, or the data is not JSON or too large.
+        """
+        return self._peer.send(Event(check_event_name(ack_name), {"data": data, "_isAck": True}))
 
     async def drain(self) -> None:
         """Wait until the client's outbox is below its low-water mark, or the client is gone."""
@@ -164,9 +171,9 @@ class Context:
         Raises:
             MessageError: the close code must not be sent.
         """
-        self._peer.disconnect(code, reason)
+        self._peer.close(code, reason)
 
-    # --- To others ------------------------------------------------------------------------------------------
+    # --- To others --------------------------------------------------------------------------------------
 
     def broadcast(self, event: str, data: Any = None) -> int:
         """Send to everyone but this client; return to how many."""
@@ -188,13 +195,15 @@ class Context:
         """Send to one client; return whether there is such a client."""
         return self._peer.server.to_id(client_id, event, data)
 
-    # --- Rooms ------------------------------------------------------------------------------------------------
+    # --- Rooms ------------------------------------------------------------------------------------------
 
     def join_room(self, room: str) -> bool:
-        """Put the client into ``room``, which it is told; False if it is there already or a limit is reached.
+        """Put the client into ``room``, which it is told.
+
+        Returns False, and nothing happened, if it is there already, a limit is reached, or it is gone.
 
         Raises:
-            ValueError: the name is empty or longer than 256 bytes.
+            ValueError: the name is empty or longer than 256 bytes, or too long for ``max_payload_size``.
         """
         return self._peer.join_room(room)
 

@@ -30,7 +30,9 @@ class HandlerRegistry:
     @overload
     def on(self, event: str, handler: H) -> H: ...
     def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Call ``handler(ctx)`` for each such event of a client; also a decorator. Several are called in order.
+        """Call ``handler(ctx)`` for each such event of a client; also a decorator.
+
+        Several handlers are called in order.
 
         Raises:
             MessageError: the name is not one that clients can send.

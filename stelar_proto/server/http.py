@@ -1,4 +1,4 @@
-"""Plain HTTP beside the WebSocket: the health endpoint, pages, and what is answered where there is nothing."""
+"""Plain HTTP beside the WebSocket: the health endpoint, pages, and the answer where there is nothing."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class HttpRouter:
         self._handlers[path] = check_handler(handler)
 
     def answer(self, endpoint: Endpoint, request: Request) -> Deferred | None:
-        """Answer ``request``, which came to ``endpoint``; return the rest if the handler has to be awaited."""
+        """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
         handler = self._handlers.get(request.path) or self._own.get(request.path)
         if handler is None:
             self._respond(endpoint, request, _NOT_FOUND)
@@ -107,6 +107,8 @@ class HttpRouter:
         try:
             if not isinstance(response, HttpResponse):
                 raise TypeError(f"an HTTP handler returns HttpResponse, not {type(response).__name__}")
+            if len(response.body) > session.config.outbox_limit:
+                raise ValueError(f"a body of {len(response.body)} bytes is over outbox_limit")
             session.respond(response.status, response.body, headers=response.headers)
         except Exception as error:  # whatever an application may take for a status, a body or a header
             self._fail(endpoint, request, error)

@@ -36,6 +36,9 @@ class Hub(Generic[M]):
     def __iter__(self) -> Iterator[M]:
         return iter(self._clients.values())
 
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._clients
+
     def get(self, client_id: str) -> M | None:
         """Return the client of that id, if it is here."""
         return self._clients.get(client_id)
@@ -54,7 +57,8 @@ class Hub(Generic[M]):
 
     def join(self, member: M, room: str) -> bool:
         """Put a client into a room; False if it is not here, or in the room already."""
-        if room in member.rooms or member.id not in self._clients:
+        # Somebody else may go by the same id by now: generators may give it again to who comes back.
+        if room in member.rooms or self._clients.get(member.id) is not member:
             return False
         self._rooms.setdefault(room, {})[member.id] = member
         member.rooms.add(room)

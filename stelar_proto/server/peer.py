@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import HandlerError, MessageError
-from ..messages import (
+from stelar_proto.errors import HandlerError, MessageError
+from stelar_proto.messages import (
     JOINED_ROOM,
     LEFT_ROOM,
-    AckError,
     AckRequest,
-    AckResponse,
     Binary,
     Event,
     Invalid,
@@ -20,16 +18,19 @@ from ..messages import (
     Message,
     check_event_name,
 )
-from ..session import Closed, Endpoint, Session, State
-from ..session import Event as SessionEvent
-from ..session.endpoint import Deferred, Handler, is_awaitable
-from ..wire import is_room_name
-from ..ws import Request, RequestReceived, UpgradeRequested
-from ..ws.close import encode_close
+from stelar_proto.session import Closed, Endpoint, Session, State
+from stelar_proto.session import Event as SessionEvent
+from stelar_proto.session.arguments import Handler, check_payload, check_room_name, is_awaitable
+from stelar_proto.session.endpoint import Deferred
+from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
+
 from .context import Context
+from .reply import Reply
 
 if TYPE_CHECKING:
     from .application import ServerApplication
+
+_OPEN = State.OPEN
 
 
 class Peer(Endpoint):
@@ -72,7 +73,7 @@ class Peer(Endpoint):
             self._metadata = {}
         return self._metadata
 
-    # --- Sending ------------------------------------------------------------------------------------------
+    # --- Sending ----------------------------------------------------------------------------------------
 
     def emit(self, event: str, data: Any) -> bool:
         """Send an event; False if the client is gone."""
@@ -80,37 +81,30 @@ class Peer(Endpoint):
 
     def emit_binary(self, event: str, payload: bytes) -> bool:
         """Send a binary event; False if the client is gone."""
-        return self.send(Binary(check_event_name(event), bytes(payload)))
+        return self.send(Binary(check_event_name(event), check_payload(payload)))
 
     def send(self, message: Message) -> bool:
-        """Send any message; False if the client is gone."""
-        if self.session.state is not State.OPEN:
-            return False
-        self.session.send(message)
-        self.flush_soon()
-        return True
+        """Send any message; False if the client is gone, or just ran out of its outbox."""
+        session = self.session
+        return session.state is _OPEN and self.send_frame(session.format.encode_frame(message))
 
-    def send_frame(self, frame: bytes) -> None:
-        """Send what was encoded once for many."""
-        self.session.send_frame(frame)
+    def send_frame(self, frame: bytes) -> bool:
+        """Send what was encoded by the session's format, maybe for many; False as above."""
+        session = self.session
+        session.send_frame(frame)
         self.flush_soon()
+        return session.state is _OPEN
 
-    def disconnect(self, code: int, reason: str) -> None:
-        """Close the connection behind everything that was sent."""
-        encode_close(code)  # raises for a code that must not be sent, on either wire
-        self.session.close(code, reason, self._runtime.now())
-        self.flush_soon()
-
-    # --- Rooms --------------------------------------------------------------------------------------------
+    # --- Rooms ------------------------------------------------------------------------------------------
 
     def join_room(self, room: str) -> bool:
-        """Enter ``room`` and confirm it; False if the client is in it already or a limit is reached."""
-        if not is_room_name(room):
-            raise ValueError(f"a room name is a text of 1 to 256 bytes, not {room[:64]!r}")
-        if not self.server.join(self, room):
+        """Enter ``room`` and confirm it; False if the client is in it already, gone, or over a limit."""
+        check_room_name(room)
+        if self.session.state is not _OPEN:
             return False
-        self.send(Event(JOINED_ROOM, room))
-        return True
+        # What cannot be confirmed must not happen, so the words come first.
+        confirmation = self.session.format.encode_frame(Event(JOINED_ROOM, room))
+        return self.server.join(self, room) and self.send_frame(confirmation)
 
     def leave_room(self, room: str) -> bool:
         """Leave ``room`` and confirm it; False if the client was not in it."""
@@ -119,7 +113,7 @@ class Peer(Endpoint):
         self.send(Event(LEFT_ROOM, room))
         return True
 
-    # --- What comes in ------------------------------------------------------------------------------------
+    # --- What comes in ----------------------------------------------------------------------------------
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
         server = self.server
@@ -134,7 +128,10 @@ class Peer(Endpoint):
             case AckRequest():
                 return self._answer(event)
             case Join(room):
-                self.join_room(room)
+                try:
+                    self.join_room(room)
+                except MessageError as error:
+                    server.receive_invalid(self, f"a room could not be joined: {error}")
             case Leave(room):
                 self.leave_room(room)
             case UpgradeRequested(request):
@@ -151,12 +148,13 @@ class Peer(Endpoint):
         return None
 
     def _on_closed(self, event: Closed) -> None:
-        super()._on_closed(event)
         self.server.remove(self, event)
 
     def connection_lost(self) -> None:
-        super().connection_lost()
-        self.server.forget(self)
+        try:
+            super().connection_lost()
+        finally:
+            self.server.forget(self)
 
     def begin(self) -> None:
         """TCP: there is no handshake to wait for; the server speaks first."""
@@ -168,47 +166,52 @@ class Peer(Endpoint):
         """Run the handlers of a new client, in front of everything it says."""
         return self._call(self.server.connection_handlers, Context(self, "connect"))
 
-    # --- Requests -----------------------------------------------------------------------------------------
+    # --- Requests ---------------------------------------------------------------------------------------
 
     def _answer(self, request: AckRequest) -> Deferred | None:
+        reply = Reply(self, request)
+        context = Context(self, request.event, request.data, reply=reply)
         handler = self.server.ack_handlers.get(request.event)
         if handler is None:
             handlers = self.server.handlers.get(request.event)
             if handlers is not None:  # an ordinary handler may answer with ctx.ack()
-                return self._call(handlers, Context(self, request.event, request.data, request=request))
-            self._answer_error(request, "NO_HANDLER", f"nothing here answers {request.event!r}")
+                return self._call(handlers, context)
+            reply.give_error("NO_HANDLER", f"nothing here answers {request.event!r}")
             return None
         try:
-            result = handler(Context(self, request.event, request.data, request=request))
+            result = handler(context)
         except Exception as error:
-            self._answer_raised(request, handler, error)
-            return None
-        if result is not None and is_awaitable(result):
-            return self._await_answer(request, handler, result)
-        self._answer_result(request, handler, result)
+            self._handler_raised(handler, error, (context,))
+        else:
+            if result is not None and is_awaitable(result):
+                return self._await_answer(handler, result, context)
+            self._give(handler, result, context)
         return None
 
-    async def _await_answer(self, request: AckRequest, handler: Handler, result: Awaitable[Any]) -> None:
+    async def _await_answer(self, handler: Handler, result: Awaitable[Any], context: Context) -> None:
         try:
             answer = await result
         except Exception as error:
-            self._answer_raised(request, handler, error)
+            self._handler_raised(handler, error, (context,))
         else:
-            self._answer_result(request, handler, answer)
+            self._give(handler, answer, context)
 
-    def _answer_result(self, request: AckRequest, handler: Handler, result: Any) -> None:
-        try:
-            self.send(AckResponse(request.ack, result, request.correlation_id))
-        except MessageError as error:
-            # What the handler returned cannot be sent; the requester learns that, and not more.
-            self._answer_raised(request, handler, error)
+    def _give(self, handler: Handler, answer: Any, context: Context) -> None:
+        reply = context._reply
+        assert reply is not None
+        if not reply.given:  # by ctx.ack()
+            try:
+                reply.give(answer)
+            except MessageError as error:
+                # What the handler returned cannot be sent; the requester learns that, and not more.
+                self._handler_raised(handler, error, (context,))
 
-    def _answer_raised(self, request: AckRequest, handler: Handler, error: Exception) -> None:
-        if isinstance(error, HandlerError):
-            self._answer_error(request, error.code, error.message)
+    def _handler_raised(self, handler: Handler, error: Exception, arguments: tuple[Any, ...]) -> None:
+        reply = arguments[0]._reply
+        is_asked = reply is not None and not reply.given
+        if is_asked and isinstance(error, HandlerError):
+            reply.give_error(error.code, error.message)
             return
-        self._log_handler(handler)
-        self._answer_error(request, "HANDLER_ERROR", "the handler failed")
-
-    def _answer_error(self, request: AckRequest, code: str, message: str) -> None:
-        self.send(AckError(request.ack, code, message, request.correlation_id))
+        super()._handler_raised(handler, error, arguments)
+        if is_asked:
+            reply.give_failure()

@@ -64,7 +64,7 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.session!r}>"
 
-    # --- For the transport ----------------------------------------------------------------------------------
+    # --- For the transport ------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream; ``b""`` is its end."""
@@ -110,7 +110,7 @@ class Endpoint:
         """Whether the socket is to be cut."""
         return self.session.is_aborted
 
-    # --- For the application --------------------------------------------------------------------------------
+    # --- For the application ----------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         """Tell the transport that there is something to send."""
@@ -129,7 +129,7 @@ class Endpoint:
             self._drained.set()
             self._drained = None
 
-    async def request(self, ack: str, event: str, data: object, *, timeout: float) -> Any:
+    async def ask(self, ack: str, event: str, data: object, *, timeout: float) -> Any:
         """Ask the peer and wait for the answer; see :meth:`Session.request` for the arguments.
 
         Raises:
@@ -160,7 +160,7 @@ class Endpoint:
         self.flush_soon()
         self._regulate()
 
-    # --- Events in order ------------------------------------------------------------------------------------
+    # --- Events in order --------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> Deferred | None:
         """Handle ``event``; return the rest if an awaitable came up. Must not raise."""
@@ -240,7 +240,7 @@ class Endpoint:
             else:
                 self.transport.resume_reading()
 
-    # --- Calling handlers ------------------------------------------------------------------------------------
+    # --- Calling handlers -------------------------------------------------------------------------------
 
     def _call(self, handlers: Sequence[Handler], *arguments: Any) -> Deferred | None:
         """Call each handler; report what it raises and go on with the next."""

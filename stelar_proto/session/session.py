@@ -10,13 +10,14 @@ Theory of operation::
 
 ``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session
 still wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream
-to be ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has ``close_timeout`` s
-to end its side: a socket that is closed while unread input waits resets the connection, and our last
-words with it.
+to be ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has a bounded time
+to end its side: a socket that is closed while unread input waits resets the connection, and our last words
+with it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -68,7 +69,7 @@ class Closed(NamedTuple):
 Event: TypeAlias = Message | Opened | Closed | UpgradeRequested | RequestReceived
 
 
-class Session:
+class Session(ABC):
     """The base of :class:`WebSocketSession` and :class:`TcpSession`; they add their wire's bytes.
 
     Arguments:
@@ -128,41 +129,41 @@ class Session:
 
     # --- What the wires add -------------------------------------------------------------------------
 
+    @abstractmethod
     def _receive(self, data: bytes, events: list[Event]) -> None:
         """Decode ``data``, append what it means, and put answers into the outbox."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode(self, message: Message) -> bytes:
         """Return the bytes of ``message``, for this peer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ping(self) -> None:
         """Put a ping into the outbox."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Put the wire's last words into the outbox."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _give_up(self, code: int, reason: str) -> None:
         """Part with a peer that is taken for dead, without waiting for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def accept(self, client_id: str) -> None:
         """Server: take the client in and tell it its id.
 
         Raises:
             StateError: nobody waits for that (any more), or this is no server.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, status: int, message: str) -> None:
         """Server: turn the client away, with an HTTP status or an Error frame. ``Closed`` is not reported.
 
         Raises:
             StateError: nobody waits for that (any more), or this is no server.
         """
-        raise NotImplementedError
 
     # --- Bytes ------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class PongReceived(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The end; always the last event, exactly once.
+    """The end; always the last event, exactly once (unless :meth:`Connection.respond` made the end).
 
     ``code`` and ``reason`` are the peer's after a close handshake (1005 if it sent none), those of our answer
     after a mistake of the peer's, and 1006 when the stream or the handshake ended without a close frame.

@@ -10,6 +10,7 @@ import pytest
 
 from stelar_proto.ws.handshake import accept_key
 from tests.conformance.world import (
+    PATIENCE,
     Inbox,
     World,
     inbox_of,
@@ -215,7 +216,7 @@ async def test_a_client_notices_a_server_that_went_silent(world: World, wire: st
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    with anyio.fail_after(3):
+    with anyio.fail_after(PATIENCE):
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, serve)
             client = world.client_of(

@@ -17,7 +17,7 @@ import stelar_runtime_trio
 Server: TypeAlias = stelar_runtime_asyncio.StelarServer | stelar_runtime_trio.StelarServer
 Client: TypeAlias = stelar_runtime_asyncio.StelarClient | stelar_runtime_trio.StelarClient
 
-PATIENCE = 3.0
+PATIENCE = 15.0
 """Seconds until a test that waits for something has failed."""
 
 

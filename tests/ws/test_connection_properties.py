@@ -219,7 +219,7 @@ def added_up(events: list[Event]) -> list[object]:
     added: list[Any] = []
     for event in events:
         if isinstance(event, PartReceived):
-            last = added.pop() if added and type(added[-1]) is type(event.data) else event.data[:0]
+            last: Any = added.pop() if added and type(added[-1]) is type(event.data) else event.data[:0]
             added += [last + event.data, FINAL] if event.final else [last + event.data]
             continue
         if isinstance(event, Closed) and isinstance(event.error, InvalidUtf8):

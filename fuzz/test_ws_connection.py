@@ -1,0 +1,305 @@
+"""``stelar_proto.ws.Connection``, both roles, behind the handshake: whatever comes in.
+
+Held for every stream of bytes, cut anywhere, into an open connection and into one that has sent its close:
+
+- ``receive_data`` and ``data_to_send`` raise nothing. Allowed exceptions: none.
+- ``Closed`` comes exactly once, last, no later than the end of the stream; nothing comes after it.
+- The events, the bytes that go out, ``close_sent`` and ``close_received`` are the same for any chunks. Where
+  messages are delivered in parts, it is what the parts add up to that is the same; how much of a text in
+  front of a wrong byte is delivered is up to the chunks.
+- Between two chunks no more is held than the limits allow: a message, and beside it a control frame that is
+  not complete. Where messages are delivered in parts, no message. After ``Closed``, nothing.
+- The other role, open too, reads what goes out without a fault: a Pong for every Ping, and the close.
+- What one connection sent, the other reports, in order, whoever speaks and closes when; and both end alike.
+
+The commands are called only when their docstrings allow it, and then raise nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stelar_proto.errors import InvalidUtf8, StreamEnded
+from stelar_proto.ws import (
+    BinaryReceived,
+    Closed,
+    Connection,
+    Event,
+    PartReceived,
+    PingReceived,
+    PongReceived,
+    Role,
+    State,
+    TextReceived,
+)
+
+from .inputs import CUTS, TEXTS, corpus, mutated, same_for_any_chunks, weighted
+
+OTHER = {Role.SERVER: Role.CLIENT, Role.CLIENT: Role.SERVER}
+ROLES = st.sampled_from(Role)
+
+
+def entropy(size: int) -> bytes:
+    """Not random at all; the masks differ from one frame to the next."""
+    return (bytes(range(256)) * 4)[:size]
+
+
+def handshake() -> tuple[bytes, bytes]:
+    """The heads that a client and a server with this entropy say to each other."""
+    server, client = Connection(Role.SERVER), Connection(Role.CLIENT, entropy=entropy)
+    client.request_upgrade("ws://localhost/")
+    request = client.data_to_send()
+    server.receive_data(request)
+    server.accept()
+    return request, server.data_to_send()
+
+
+REQUEST, RESPONSE = handshake()
+
+
+def open_connection(role: Role, **limits: Any) -> Connection:
+    """A connection behind its handshake, with nothing left to send."""
+    conn = Connection(role, entropy=entropy if role is Role.CLIENT else None, **limits)
+    if role is Role.SERVER:
+        conn.receive_data(REQUEST)
+        conn.accept()
+    else:
+        conn.request_upgrade("ws://localhost/")
+        conn.receive_data(RESPONSE)
+    conn.data_to_send()
+    return conn
+
+
+# --- Streams ----------------------------------------------------------------------------------------------
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+FIRST_TEXT, FIRST_BINARY, NEXT, LAST = 0x01, 0x02, 0x00, 0x80
+FIRST_BYTES = st.one_of(
+    st.sampled_from([TEXT, BINARY, FIRST_TEXT, FIRST_BINARY, NEXT, NEXT, LAST, LAST, PING, PONG]),
+    weighted(TEXT, CLOSE, 0x09, 0xC1, 0x83, 0x8B, 0x11, share=2),
+)
+PAYLOADS = st.one_of(
+    st.binary(max_size=12),
+    TEXTS.map(str.encode),
+    st.sampled_from([b"", b"\x03", b"\x03\xe8", b"\x03\xe8bye", b"\x03\xed", b"\x0f\xa0\xff", b"\x13\x88"]),
+    st.sampled_from(
+        [b"\xe2", b"\x98\x83", b"\xed", b"\xa0\x80", b"\xf0\x9f\x98", b"\x80", b"\xf4\x90\x80\x80"]
+    ),
+    st.sampled_from([124, 125, 126, 127, 130, 131, 200, 201, 512, 513]).map(lambda size: b"x" * size),
+    weighted(b"x", b"x" * 65535, "\u2603".encode() * 30_000, share=30),
+)
+
+
+def raw_frame(first_byte: int, payload: bytes, width: int, lie: int, masked: bool, mask: bytes) -> bytes:
+    """A frame with its length in so many bytes at least (0, 2 or 8), and off by ``lie``."""
+    size = max(0, len(payload) + lie) & 0xFFFF_FFFF_FFFF_FFFF
+    width = max(width, 0 if size < 126 else 2 if size < 0x10000 else 8)
+    head = bytes([first_byte, (0x80 if masked else 0) | {0: size, 2: 126, 8: 127}[width]])
+    head += size.to_bytes(width, "big") if width else b""
+    if not masked:
+        return head + payload
+    key = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    number = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
+    return head + mask + number.to_bytes(len(payload), "big")
+
+
+def frames(role: Role) -> st.SearchStrategy[bytes]:
+    """What this role may receive, and now and then may not."""
+    masked = role is Role.SERVER
+    return st.builds(
+        raw_frame,
+        FIRST_BYTES,
+        PAYLOADS,
+        weighted(0, 2, 8, share=12),
+        weighted(0, -1, 1, 100, 1 << 40, 1 << 63, share=12),
+        weighted(masked, not masked, share=25),
+        st.sampled_from([b"\0\0\0\0", b"\x37\xfa\x21\x3d", b"\xff\x80\x7f\x01"]),
+    )
+
+
+def seeds(role: Role) -> list[bytes]:
+    """The recorded frames, and what is not among them: fragments, with pings between, and closes."""
+
+    def stream(*frames: tuple[int, bytes]) -> bytes:
+        return b"".join(raw_frame(*frame, 0, 0, role is Role.SERVER, b"\x37\xfa\x21\x3d") for frame in frames)
+
+    return [
+        *corpus(f"ws_{role.value}"),
+        stream((FIRST_TEXT, b"sn\xe2"), (PING, b"?"), (NEXT, b"\x98"), (LAST, b"\x83")),
+        stream((FIRST_BINARY, b"a" * 70), (NEXT, b""), (PONG, b""), (LAST, b"b" * 70)),
+        stream((BINARY, b"x" * 130)),
+        stream((CLOSE, b"")),
+        stream((CLOSE, b"\x03\xe8bye")),
+    ]
+
+
+def streams(role: Role) -> st.SearchStrategy[bytes]:
+    return st.one_of(
+        st.lists(frames(role), max_size=6).map(b"".join), mutated(seeds(role)), st.binary(max_size=40)
+    )
+
+
+STREAMS = {role: streams(role) for role in Role}
+SMALL = {"max_frame_size": 130, "max_message_size": 200, "max_fragments": 3}
+LIMITS: st.SearchStrategy[dict[str, int]] = st.sampled_from([{}, SMALL, SMALL, {"max_message_size": 10}])
+
+# --- Any stream -------------------------------------------------------------------------------------------
+
+Outcome: TypeAlias = tuple[list[Event], bytes, object, object]
+
+
+def receive(conn: Connection, chunks: list[bytes], limits: dict[str, int]) -> Outcome:
+    """Feed ``chunks`` and the end of the stream, with a look at the rules behind each of them."""
+    most = limits.get("max_message_size", 10 * 1024 * 1024)
+    events: list[Event] = []
+    for chunk in [*chunks, b"", b"more", b""]:
+        was_closed = conn.state is State.CLOSED
+        new = conn.receive_data(chunk)
+        assert not (was_closed and new)
+        events += new
+        assert (conn._receiver is None) == (conn.state is State.CLOSED)
+        if conn._receiver is not None:
+            reader = conn._receiver._reader
+            collected = [part.tell() for part in (reader._text, reader._binary) if part is not None]
+            assert sum(collected) <= (0 if reader._deliver_parts else most)
+            assert len(collected) <= 1
+            assert len(conn._receiver._tail) < 2 + 4 + 125
+    assert [isinstance(event, Closed) for event in events] == [False] * (len(events) - 1) + [True]
+    return events, conn.data_to_send(), conn.close_sent, conn.close_received
+
+
+END = ("the end of a message",)
+
+
+def comparable(outcome: Outcome) -> object:
+    """Errors are equal only to themselves, and the parts of a message are one."""
+    whole: list[Any] = []
+    for event in outcome[0]:
+        match event:
+            case PartReceived(part, final):
+                begun: Any = whole.pop() if whole and type(whole[-1]) is type(part) else part[:0]
+                whole += [begun + part, END] if final else [begun + part]
+            case Closed(code, reason, error):
+                if isinstance(error, InvalidUtf8) and whole and type(whole[-1]) is str:
+                    whole.pop()
+                whole.append((code, reason, type(error), str(error)))
+            case _:
+                whole.append(event)
+    return whole, *outcome[1:]
+
+
+@given(st.data(), ROLES, LIMITS, st.booleans(), st.booleans(), CUTS)
+def test_any_stream(
+    data: st.DataObject, role: Role, limits: dict[str, int], parts: bool, closing: bool, cuts: list[int]
+) -> None:
+    stream = data.draw(STREAMS[role])
+
+    def outcome(chunks: list[bytes]) -> Outcome:
+        conn = open_connection(role, deliver_parts=parts, **limits)
+        if closing:
+            conn.close(4000, "enough")
+            conn.data_to_send()
+        return receive(conn, chunks, limits)
+
+    same_for_any_chunks(lambda chunks: comparable(outcome(chunks)), stream, cuts)
+    events, answer, close_sent, close_received = outcome([stream] if stream else [])
+    expected: list[Event] = [PongReceived(event.payload) for event in events if type(event) is PingReceived]
+    closed = events[-1]
+    assert isinstance(closed, Closed)
+    if closed.error is None:
+        assert close_received == closed[:2]
+    if isinstance(closed.error, StreamEnded):
+        assert closed[:2] == (1006, "")
+    elif not closing:
+        assert close_sent == closed[:2]
+        expected.append(Closed(closed.code, closed.reason, None))
+    assert open_connection(OTHER[role]).receive_data(answer) == expected if answer else not expected
+
+
+# --- A conversation ---------------------------------------------------------------------------------------
+
+BYTES = st.one_of(st.binary(max_size=20), st.sampled_from([126, 512, 513, 65536]).map(bytes))
+ACTIONS = st.one_of(
+    st.tuples(st.just("deliver"), st.sampled_from([1, 2, 7, 50, 1_000_000])),
+    st.tuples(st.just("text"), TEXTS),
+    st.tuples(st.just("binary"), BYTES),
+    st.tuples(st.sampled_from(["part", "last part"]), st.one_of(TEXTS, BYTES)),
+    st.tuples(st.sampled_from(["ping", "pong"]), st.binary(max_size=125)),
+    st.tuples(st.just("close"), TEXTS),
+)
+Action: TypeAlias = tuple[str, Any]
+
+
+class Side:
+    """One end of a conversation, and what the other is to hear from it."""
+
+    def __init__(self, role: Role) -> None:
+        self.conn = open_connection(role)
+        self.said: list[Event] = []
+        self.heard: list[Event] = []
+        self.pipe = b""  # on its way to the other side
+        self.parts: list[Any] = []
+
+    def say(self, event: Event) -> None:
+        if not (self.said and isinstance(self.said[-1], Closed)):
+            self.said.append(event)
+
+    def carry_out(self, kind: str, argument: Any) -> None:
+        """Call the command that ``kind`` names, if that is allowed now."""
+        conn = self.conn
+        if conn.state is not State.OPEN:
+            return
+        if kind in ("part", "last part") and (not self.parts or type(self.parts[0]) is type(argument)):
+            conn.send_part(argument, final=kind == "last part")
+            self.parts.append(argument)
+            if kind == "last part":
+                whole = type(argument)().join(self.parts)
+                self.say(TextReceived(whole) if isinstance(whole, str) else BinaryReceived(whole))
+                self.parts = []
+        elif kind == "text" and not self.parts:
+            conn.send_text(argument)
+            self.say(TextReceived(argument))
+        elif kind == "binary" and not self.parts:
+            conn.send_binary(argument)
+            self.say(BinaryReceived(argument))
+        elif kind == "ping":
+            conn.ping(argument)
+            self.say(PingReceived(argument))
+        elif kind == "pong":
+            conn.pong(argument)
+            self.say(PongReceived(argument))
+        elif kind == "close":
+            conn.close(1000, argument)
+            self.say(Closed(1000, argument, None))
+
+    def hear(self, data: bytes) -> None:
+        for event in self.conn.receive_data(data) if data else []:
+            self.heard.append(event)
+            if isinstance(event, PingReceived):
+                self.say(PongReceived(event.payload))
+            elif isinstance(event, Closed):
+                self.say(event)
+
+
+@given(st.lists(st.tuples(st.booleans(), ACTIONS), max_size=20), st.booleans())
+def test_what_one_side_sends_the_other_reports(
+    actions: list[tuple[bool, Action]], server_closes: bool
+) -> None:
+    sides = Side(Role.CLIENT), Side(Role.SERVER)
+    deliver_all: list[tuple[bool, Action]] = [(side, ("deliver", 1 << 30)) for side in (False, True)]
+    last = [(server_closes, ("close", "")), *deliver_all * 3]
+    for at_server, (kind, argument) in [*actions, *last]:
+        side, other = sides[at_server], sides[not at_server]
+        if kind == "deliver":
+            chunk, other.pipe = other.pipe[:argument], other.pipe[argument:]
+            side.hear(chunk)
+        else:
+            side.carry_out(kind, argument)
+        side.pipe += side.conn.data_to_send()
+    client, server = sides
+    assert client.heard == server.said
+    assert server.heard == client.said
+    assert client.conn.state is server.conn.state is State.CLOSED

@@ -1,0 +1,21 @@
+"""A server in memory, and clients made by hand on either wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.house import House
+
+
+@pytest.fixture(params=["ws", "tcp"])
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.close()

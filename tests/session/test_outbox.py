@@ -1,0 +1,121 @@
+"""What waits to be sent: in order, bounded, and leaving in few writes."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stelar_proto.session import Outbox
+
+WRITE = 64 * 1024
+
+
+def test_many_small_frames_leave_in_one_write() -> None:
+    outbox = Outbox(1000)
+    for frame in (b"a", b"bc", b"d"):
+        assert outbox.push(frame)
+    assert (len(outbox), outbox.size) == (3, 4)
+    assert outbox.take() == b"abcd"
+    assert outbox.take() == b""
+    assert (len(outbox), outbox.size) == (0, 0)
+
+
+def test_a_frame_alone_leaves_as_it_is_without_a_copy() -> None:
+    outbox = Outbox(1 << 30)
+    frame = bytes(1 << 20)
+    outbox.push(frame)
+    assert outbox.take() is frame
+
+
+def test_a_write_has_about_64_kib_or_one_larger_frame() -> None:
+    outbox = Outbox(1 << 30)
+    frames = [b"a" * WRITE, b"b", b"c" * (WRITE - 1), b"d", b"e" * (WRITE + 1), b"f", b"g" * WRITE]
+    for frame in frames:
+        outbox.push(frame)
+    writes = list(iter(outbox.take, b""))
+    assert [len(write) for write in writes] == [WRITE, WRITE, 1, WRITE + 1, 1, WRITE]
+    assert b"".join(writes) == b"".join(frames)
+
+
+def test_a_frame_that_does_not_fit_is_not_taken() -> None:
+    outbox = Outbox(10)
+    assert outbox.push(b"x" * 10)
+    assert not outbox.push(b"y")
+    assert (len(outbox), outbox.size) == (1, 10)
+    assert outbox.take() == b"x" * 10
+    assert outbox.push(b"y")
+    assert not Outbox(10).push(b"x" * 11)
+
+
+def test_congestion_begins_above_the_high_mark_and_ends_at_the_low_one() -> None:
+    outbox = Outbox(1 << 30)
+    outbox.push(b"a" * WRITE)
+    assert not outbox.congested
+    outbox.push(b"b" * (16 * 1024 + 1))
+    assert outbox.congested
+    outbox.take()
+    assert outbox.congested  # 16 KiB and one byte are left
+    outbox.take()
+    assert not outbox.congested
+    outbox.push(b"c" * (16 * 1024))
+    assert not outbox.congested
+
+
+def test_congestion_ends_at_exactly_the_low_mark() -> None:
+    outbox = Outbox(1 << 30)
+    outbox.push(b"a" * WRITE)
+    outbox.push(b"b" * (16 * 1024))
+    assert outbox.congested
+    outbox.take()
+    assert (outbox.size, outbox.congested) == (16 * 1024, False)
+
+
+@pytest.mark.parametrize("limit", [8, 100, 1000, 64 * 1024, 100_000])
+def test_a_small_outbox_is_congested_before_it_is_full(limit: int) -> None:
+    outbox = Outbox(limit)
+    outbox.push(b"x" * (limit // 2))
+    assert not outbox.congested
+    assert outbox.push(b"y")
+    assert outbox.congested
+    outbox.take()
+    assert not outbox.congested
+
+
+def test_clearing_counts_the_frames_that_are_lost() -> None:
+    outbox = Outbox(1000)
+    for _ in range(3):
+        outbox.push(b"x" * 300)
+    assert outbox.congested
+    assert outbox.clear() == 3
+    assert (len(outbox), outbox.size, outbox.congested, outbox.take()) == (0, 0, False, b"")
+    assert outbox.clear() == 0
+
+
+@given(
+    st.integers(1, 300_000),
+    st.lists(st.none() | st.integers(1, 100_000), max_size=60),
+)
+def test_what_was_taken_leaves_in_order_within_the_bound(limit: int, steps: list[int | None]) -> None:
+    outbox = Outbox(limit)
+    waiting: deque[bytes] = deque()
+    congested = False
+    for number, size in enumerate(steps):
+        if size is not None:
+            frame = bytes((number,)) * size
+            fits = sum(map(len, waiting)) + size <= limit
+            assert outbox.push(frame) is fits
+            if fits:
+                waiting.append(frame)
+        else:
+            data = outbox.take()
+            taken = b""
+            while waiting and len(taken) < len(data):
+                taken += waiting.popleft()
+            assert data == taken
+            assert bool(data) or not waiting
+        held = sum(map(len, waiting))
+        congested = held > min(64 * 1024, limit // 2) or (congested and held > min(16 * 1024, limit // 8))
+        assert (outbox.size, len(outbox), outbox.congested) == (held, len(waiting), congested)

@@ -1,0 +1,324 @@
+"""Streams in memory: servers and clients joined without a socket, and streams in the hands of a test.
+
+A :class:`VirtualTransport` does for its endpoint what a runtime's transport does, and only with bytes. At its
+other end is another one, or a :class:`RawStream`. Nothing is delivered while a call of an endpoint is under
+way: what is sent arrives in the loop's next turn, as it does everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from stelar_proto.client import ClientApplication
+from stelar_proto.client.link import Link
+from stelar_proto.server import ServerApplication
+from stelar_proto.session import Endpoint
+from tests.support.virtual import VirtualLoop, VirtualRuntime
+
+CAPACITY = 256 * 1024
+"""Bytes that a stream holds for a side that does not read; then the other side cannot write."""
+
+ADDRESS = "192.0.2.1"
+"""Where clients come from."""
+
+
+class StreamEnd(Protocol):
+    """What one side of a stream knows of the other."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more can be written."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """Bytes come; ``b""`` is the end of the stream."""
+        ...
+
+    def feed_reset(self) -> None:
+        """The stream is cut."""
+        ...
+
+    def has_room(self) -> None:
+        """What was written is read; more can be."""
+        ...
+
+
+class VirtualTransport:
+    """Carries one endpoint."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.endpoint: Endpoint
+        self.other: StreamEnd
+        self.is_reading = True
+        self.pauses = 0
+        """How often reading was paused."""
+        self.is_lost = False
+        self._loop = loop
+        self._incoming: deque[bytes] = deque()
+        self._size = 0
+        self._flush_is_due = False
+        self._end_sent = False
+
+    # --- For the endpoint ---------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def pause_reading(self) -> None:
+        assert self.is_reading
+        self.is_reading = False
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        assert not self.is_reading
+        self.is_reading = True
+        self._loop.call_soon(self._deliver)
+
+    # --- For the other end --------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        return self._size >= CAPACITY
+
+    def feed(self, data: bytes) -> None:
+        if not self.is_lost:
+            self._incoming.append(data)
+            self._size += len(data)
+            self._loop.call_soon(self._deliver)
+
+    def feed_reset(self) -> None:
+        if not self.is_lost:
+            self._lose()
+
+    def has_room(self) -> None:
+        self.flush_soon()
+
+    # --- In the loop's turn -------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        was_full = self.is_full
+        while self.is_reading and self._incoming and not self.is_lost:
+            data = self._incoming.popleft()
+            self._size -= len(data)
+            self.endpoint.receive_data(data)
+            self._flush()
+        if was_full and not self.is_full:
+            self.other.has_room()
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        endpoint = self.endpoint
+        if self.is_lost:
+            return
+        if endpoint.is_aborted:
+            self._lose()
+            self.other.feed_reset()
+            return
+        while not self.other.is_full and (data := endpoint.data_to_send()):
+            self.other.feed(data)
+        if (endpoint.wants_eof or endpoint.is_finished) and not self._end_sent:
+            self._end_sent = True
+            self.other.feed(b"")
+        if endpoint.is_finished:
+            self._lose()
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        self._incoming.clear()
+        self._size = 0
+        self._loop.call_soon(self.endpoint.connection_lost)
+
+
+class RawStream:
+    """One end of a stream in the hands of a test.
+
+    What the test does has reached the other end, with all its consequences, when the call returns.
+    """
+
+    def __init__(self, loop: VirtualLoop, transport: VirtualTransport) -> None:
+        self.transport = transport
+        self.has_ended = False
+        """Whether the other side has ended its stream."""
+        self.is_cut = False
+        """Whether the other side has cut the connection."""
+        self._loop = loop
+        self._received = bytearray()
+        self._is_reading = True
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.transport.feed(data)
+        self._loop.run_until_idle()
+
+    def end(self) -> None:
+        """End this side of the stream."""
+        self.send(b"")
+
+    def reset(self) -> None:
+        """Cut the stream."""
+        self.transport.feed_reset()
+        self._loop.run_until_idle()
+
+    def take(self) -> bytes:
+        """Return what came since the last call."""
+        received = bytes(self._received)
+        self._received.clear()
+        return received
+
+    def stop_reading(self) -> None:
+        """Read no more: what the other side writes stays with it."""
+        self._is_reading = False
+
+    def read_on(self) -> None:
+        """Read again."""
+        self._is_reading = True
+        self.transport.has_room()
+        self._loop.run_until_idle()
+
+    # --- For the transport at the other end -----------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        return not self._is_reading
+
+    def feed(self, data: bytes) -> None:
+        if data:
+            self._received += data
+        else:
+            self.has_ended = True
+
+    def feed_reset(self) -> None:
+        self.is_cut = True
+
+    def has_room(self) -> None:
+        pass
+
+
+class VirtualNetwork:
+    """Who listens on which port."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self._listeners: dict[int, Callable[[VirtualTransport], StreamEnd]] = {}
+
+    def listen(self, port: int, accept: Callable[[VirtualTransport], StreamEnd]) -> None:
+        """Have connections to ``port`` accepted: ``accept`` is given the dialling end and returns its own."""
+        assert port not in self._listeners
+        self._listeners[port] = accept
+
+    def listen_raw(self, port: int) -> list[RawStream]:
+        """Accept connections to ``port``; they appear in the returned list."""
+        accepted: list[RawStream] = []
+
+        def accept(transport: VirtualTransport) -> StreamEnd:
+            stream = RawStream(self.loop, transport)
+            accepted.append(stream)
+            return stream
+
+        self.listen(port, accept)
+        return accepted
+
+    def stop_listening(self, *ports: int) -> None:
+        """Refuse connections to ``ports`` from now on."""
+        for port in ports:
+            del self._listeners[port]
+
+    def dial(self, port: int, link: Link) -> None:
+        """Connect ``link`` to whoever listens on ``port``.
+
+        Raises:
+            ConnectionRefusedError: nobody does.
+        """
+        accept = self._listeners.get(port)
+        if accept is None:
+            raise ConnectionRefusedError(f"nobody listens on {port}")
+        transport = VirtualTransport(self.loop)
+        transport.endpoint, link.transport = link, transport
+        transport.other = accept(transport)
+        transport.flush_soon()
+
+
+class VirtualServer(ServerApplication):
+    """A server on the ports 3000 and 3001 of a network, or those it is told."""
+
+    def __init__(self, network: VirtualNetwork, **options: Any) -> None:
+        super().__init__(**{"tcp_port": 3001, **options})
+        self._network = network
+        self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
+
+    def start(self) -> None:
+        """Take clients in from now on."""
+        self.begin(self.virtual_runtime)
+        for kind, port in self._ports():
+            self._network.listen(port, lambda transport, kind=kind: self._accept(kind, transport))  # type: ignore[misc]
+
+    async def stop(self) -> None:
+        """Say goodbye, wait ``shutdown_timeout`` for the clients to go, and cut the rest."""
+        if self._runtime is None:
+            return
+        self._network.stop_listening(*(port for _, port in self._ports()))
+        loop = self._network.loop
+        emptied = self.shut_down()
+        timer = loop.call_at(loop.now + self.config.shutdown_timeout, self.cut_all)
+        await emptied.wait()
+        timer.cancel()
+        self.virtual_runtime.close()
+        self.finish()
+
+    def connect(self, kind: str, address: str | None = ADDRESS) -> RawStream:
+        """Connect a stream over which nothing has been said yet."""
+        loop = self._network.loop
+        transport = VirtualTransport(loop)
+        stream = RawStream(loop, transport)
+        self._attach(kind, transport, stream, address)
+        loop.run_until_idle()
+        return stream
+
+    def _ports(self) -> list[tuple[str, int]]:
+        assert self.config.tcp_port is not None
+        return [("ws", self.config.port), ("tcp", self.config.tcp_port)]
+
+    def _accept(self, kind: str, other: VirtualTransport) -> VirtualTransport:
+        transport = VirtualTransport(self._network.loop)
+        self._attach(kind, transport, other, ADDRESS)
+        return transport
+
+    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd, address: str | None) -> None:
+        transport.other = other
+        transport.endpoint = self.connected(kind, transport, address)
+
+
+class VirtualClient(ClientApplication):
+    """A client of whoever listens on the network."""
+
+    def __init__(self, network: VirtualNetwork, url: str | int, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._network = network
+        self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
+
+    async def _dial(self, link: Link) -> None:
+        self._network.dial(self.target.port, link)
+
+    async def connect(self) -> None:
+        """Connect; return when messages can be sent."""
+        self._demand_no_link()
+        await self._open(self.virtual_runtime)
+
+    async def disconnect(self) -> None:
+        """End the connection; handlers that still run are cancelled."""
+        await super().disconnect()
+        self.virtual_runtime.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
