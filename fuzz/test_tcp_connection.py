@@ -8,7 +8,7 @@ Held for every stream, cut anywhere, in every state:
 - Between two chunks less is held than one frame, and no more than ``max_frame_size``.
 - The frames that are reported, and the first fault, are those that a plain reading of the format finds.
 - Each Ping is answered by a Pong while this side is open; a fault is answered by one Error frame with its
-  code; a peer of the same dialect reads these answers without a fault.
+  code, behind everything else; a peer of the same dialect reads these answers without a fault.
 - What one connection sent (``send_frame``, ``fail``, ``disconnect``), the other reports.
 
 The commands may raise, and then send nothing: ``StateError`` after the end, ``MessageError`` for a frame over
@@ -105,7 +105,10 @@ def plain_reading(data: bytes, dialect: Dialect, limit: int) -> tuple[list[Frame
     return frames, None
 
 
-# --- Targets --------------------------------------------------------------------------------------------
+# --- Any stream --------------------------------------------------------------------------------------------
+
+
+LATE = (FrameType.JSON, "late", b"null")
 
 
 def receive(conn: Connection, chunks: list[bytes], limit: int) -> Outcome:
@@ -122,6 +125,8 @@ def receive(conn: Connection, chunks: list[bytes], limit: int) -> Outcome:
     assert isinstance(closed, Closed)
     received: list[Frame] = [frame for frame in frames if isinstance(frame, FrameReceived)]
     assert len(received) == len(frames)
+    if conn.can_send:  # an answer to what came in front of the fault leaves in front of the Error frame
+        conn.send_frame(*LATE)
     return received, None if closed.error is None else closed.error.code, conn.data_to_send()
 
 
@@ -142,9 +147,9 @@ def test_any_stream(
     if closing:
         assert answer == b""
         return
-    expected: list[object] = [(FrameType.PONG, "", b"") for frame in frames if frame[0] is FrameType.PING]
+    expected: list[Frame] = [(FrameType.PONG, "", b"") for frame in frames if frame[0] is FrameType.PING]
     if code is not None and code != "TRUNCATED_FRAME":
-        expected.append((FrameType.ERROR, "error", code.encode()))
+        expected += [LATE, (FrameType.ERROR, "error", code.encode())]
     assert reported(answer, dialect) == expected
 
 
@@ -152,6 +157,8 @@ def reported(answers: bytes, dialect: Dialect) -> list[Event]:
     """What the other side makes of all that was answered."""
     return Connection(dialect=dialect).receive_data(answers) if answers else []
 
+
+# --- What is sent -----------------------------------------------------------------------------------------
 
 COMMANDS = st.lists(
     st.one_of(

@@ -10,7 +10,8 @@ Held for every stream of bytes, cut anywhere, into an open connection and into o
 - Between two chunks no more is held than the limits allow: a message, and beside it a control frame that is
   not complete. Where messages are delivered in parts, no message. After ``Closed``, nothing.
 - The other role, open too, reads what goes out without a fault: a Pong for every Ping, and the close.
-- What one connection sent, the other reports, in order, whoever speaks and closes when; and both end alike.
+- What one connection sent, the other reports, in order, whoever speaks and closes when, answers to the last
+  messages in front of a close included; and both end.
 
 The commands are called only when their docstrings allow it, and then raise nothing.
 """
@@ -168,6 +169,8 @@ def receive(conn: Connection, chunks: list[bytes], limits: dict[str, int]) -> Ou
             assert len(collected) <= 1
             assert len(conn._receiver._tail) < 2 + 4 + 125
     assert [isinstance(event, Closed) for event in events] == [False] * (len(events) - 1) + [True]
+    if conn.can_send:  # an answer to what came in front of the end leaves in front of our close frame
+        conn.send_text("late")
     return events, conn.data_to_send(), conn.close_sent, conn.close_received
 
 
@@ -215,7 +218,7 @@ def test_any_stream(
         assert closed[:2] == (1006, "")
     elif not closing:
         assert close_sent == closed[:2]
-        expected.append(Closed(closed.code, closed.reason, None))
+        expected += [TextReceived("late"), Closed(closed.code, closed.reason, None)]
     assert open_connection(OTHER[role]).receive_data(answer) == expected if answer else not expected
 
 
@@ -240,8 +243,9 @@ class Side:
         self.conn = open_connection(role)
         self.said: list[Event] = []
         self.heard: list[Event] = []
-        self.pipe = b""  # on its way to the other side
         self.parts: list[Any] = []
+        self._pipe = b""  # on its way to the other side
+        self._last_words: Closed | None = None  # heard; the echo leaves behind what is said until then
 
     def say(self, event: Event) -> None:
         if not (self.said and isinstance(self.said[-1], Closed)):
@@ -250,7 +254,7 @@ class Side:
     def carry_out(self, kind: str, argument: Any) -> None:
         """Call the command that ``kind`` names, if that is allowed now."""
         conn = self.conn
-        if conn.state is not State.OPEN:
+        if not conn.can_send:
             return
         if kind in ("part", "last part") and (not self.parts or type(self.parts[0]) is type(argument)):
             conn.send_part(argument, final=kind == "last part")
@@ -271,9 +275,17 @@ class Side:
         elif kind == "pong":
             conn.pong(argument)
             self.say(PongReceived(argument))
-        elif kind == "close":
+        elif kind == "close" and conn.state is State.OPEN:
             conn.close(1000, argument)
             self.say(Closed(1000, argument, None))
+
+    def take(self, size: int) -> bytes:
+        """The next bytes that the other side receives."""
+        self._pipe += self.conn.data_to_send()
+        if self._last_words is not None:
+            self.say(self._last_words)
+        taken, self._pipe = self._pipe[:size], self._pipe[size:]
+        return taken
 
     def hear(self, data: bytes) -> None:
         for event in self.conn.receive_data(data) if data else []:
@@ -281,7 +293,7 @@ class Side:
             if isinstance(event, PingReceived):
                 self.say(PongReceived(event.payload))
             elif isinstance(event, Closed):
-                self.say(event)
+                self._last_words = event
 
 
 @given(st.lists(st.tuples(st.booleans(), ACTIONS), max_size=20), st.booleans())
@@ -294,11 +306,9 @@ def test_what_one_side_sends_the_other_reports(
     for at_server, (kind, argument) in [*actions, *last]:
         side, other = sides[at_server], sides[not at_server]
         if kind == "deliver":
-            chunk, other.pipe = other.pipe[:argument], other.pipe[argument:]
-            side.hear(chunk)
+            side.hear(other.take(argument))
         else:
             side.carry_out(kind, argument)
-        side.pipe += side.conn.data_to_send()
     client, server = sides
     assert client.heard == server.said
     assert server.heard == client.said

@@ -8,8 +8,8 @@ import sys
 
 def listen_error(error: OSError, host: str, port: int) -> OSError:
     """Return ``error`` with a message that says which port it is about, and nothing twice."""
-    is_errno = error.errno is not None and error.errno > 0
-    reason = os.strerror(error.errno) if is_errno else error.strerror or str(error)
+    number = error.errno or 0  # negative ones are those of getaddrinfo()
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     return OSError(error.errno, f"cannot listen on {host}:{port}: {reason}")
 
 

@@ -145,7 +145,7 @@ class ClientApplication(HandlerRegistry):
         link.flush_soon()
 
     def _open_link(self) -> Link:
-        if self._link is None or self._link.session.state is not State.OPEN:
+        if self._link is None or not self._link.session.can_send:
             raise StateError(f"there is no connection to {self.target.url}: await connect() first")
         return self._link
 

@@ -54,7 +54,7 @@ class Link(Endpoint):
             case AckError(_, code, message, _):
                 return self._call(client.handlers_of("error"), RemoteError(code, message))
             case AckRequest(ack, name, _, correlation_id):
-                if self.session.state is State.OPEN:
+                if self.session.can_send:
                     words = f"a client does not answer {name!r}"
                     self.session.send(AckError(ack, "NO_HANDLER", words, correlation_id))
                     self.flush_soon()

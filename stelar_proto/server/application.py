@@ -28,7 +28,6 @@ from .http import HttpHandler, HttpResponse, HttpRouter
 from .hub import Hub
 from .peer import Peer
 
-_OPEN = State.OPEN
 
 
 class ServerApplication(HandlerRegistry):
@@ -130,7 +129,7 @@ class ServerApplication(HandlerRegistry):
 
     def _send_to_many(self, room: str | None, message: Message, exclude_id: str | None) -> int:
         recipients = [
-            peer for peer in self.hub.members(room) if peer.session.state is _OPEN and peer.id != exclude_id
+            peer for peer in self.hub.members(room) if peer.session.can_send and peer.id != exclude_id
         ]
         # Encoded for every wire before it goes to anybody: what one of them cannot say must not reach half.
         frames = {wire: wire.encode_frame(message) for wire in {peer.session.format for peer in recipients}}

@@ -30,7 +30,6 @@ from .reply import Reply
 if TYPE_CHECKING:
     from .application import ServerApplication
 
-_OPEN = State.OPEN
 
 
 class Peer(Endpoint):
@@ -86,21 +85,21 @@ class Peer(Endpoint):
     def send(self, message: Message) -> bool:
         """Send any message; False if the client is gone, or just ran out of its outbox."""
         session = self.session
-        return session.state is _OPEN and self.send_frame(session.format.encode_frame(message))
+        return session.can_send and self.send_frame(session.format.encode_frame(message))
 
     def send_frame(self, frame: bytes) -> bool:
         """Send what was encoded by the session's format, maybe for many; False as above."""
         session = self.session
         session.send_frame(frame)
         self.flush_soon()
-        return session.state is _OPEN
+        return session.can_send
 
     # --- Rooms ------------------------------------------------------------------------------------------
 
     def join_room(self, room: str) -> bool:
         """Enter ``room`` and confirm it; False if the client is in it already, gone, or over a limit."""
         check_room_name(room)
-        if self.session.state is not _OPEN:
+        if not self.session.can_send:
             return False
         # What cannot be confirmed must not happen, so the words come first.
         confirmation = self.session.format.encode_frame(Event(JOINED_ROOM, room))

@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stelar_proto.errors import ConnectionLost, PeerError, PeerTimeout, SlowConsumer, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
@@ -51,7 +51,8 @@ _TRANSITIONS = {
 }
 
 _DEAD = "Heartbeat timeout"
-_OPEN = State.OPEN  # looked up once: the attribute of an enum is slow, and this is asked for every message
+# Looked up once: the attribute of an enum is slow, and these are asked for every message.
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
 
 
 class Opened(NamedTuple):
@@ -69,18 +70,29 @@ class Closed(NamedTuple):
 Event: TypeAlias = Message | Opened | Closed | UpgradeRequested | RequestReceived
 
 
+class Codec(Protocol):
+    """What a session asks of the codec of either wire."""
+
+    @property
+    def can_send(self) -> bool: ...
+
+    def data_to_send(self) -> bytes: ...
+
+
 class Session(ABC):
     """The base of :class:`WebSocketSession` and :class:`TcpSession`; they add their wire's bytes.
 
     Arguments:
         role: which end this is.
         config: what it shares with its like.
+        codec: the protocol of its wire.
         wire: the format of its messages.
         now: the time, seconds on any clock that never goes back; every call that needs it is given it.
     """
 
     __slots__ = (
         "_aborted",
+        "_codec",
         "_end_event",
         "_ended_at",
         "_heartbeat",
@@ -88,6 +100,7 @@ class Session(ABC):
         "_peer_ended",
         "_started_at",
         "acks",
+        "can_send",
         "client_id",
         "config",
         "format",
@@ -100,12 +113,14 @@ class Session(ABC):
         "state",
     )
 
-    def __init__(self, role: Role, config: SessionConfig, wire: Format, now: float) -> None:
+    def __init__(self, role: Role, config: SessionConfig, codec: Codec, wire: Format, now: float) -> None:
         self.role = role
         self.config = config
         self.format = wire
         """How messages are said here; what it encodes may go to every session that has the same."""
         self.state = State.CONNECTING
+        self.can_send = False
+        """Whether messages are taken: it is open, or its last words are not sent and may still be preceded."""
         self.client_id: str | None = None
         """The id the client goes by; the npm package's WebSocket server never tells it."""
         self.outbox = Outbox(config.outbox_limit)
@@ -123,6 +138,7 @@ class Session(ABC):
         self._end_event: Closed | None = None  # the last event, not reported yet
         self._peer_ended = False
         self._aborted = False
+        self._codec = codec
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.role.value} {self.state.value} id={self.client_id}>"
@@ -131,7 +147,7 @@ class Session(ABC):
 
     @abstractmethod
     def _receive(self, data: bytes, events: list[Event]) -> None:
-        """Decode ``data``, append what it means, and put answers into the outbox."""
+        """Decode ``data`` and append what it means."""
 
     @abstractmethod
     def _encode(self, message: Message) -> bytes:
@@ -178,16 +194,25 @@ class Session(ABC):
         else:
             self._heartbeat.received(now)
             self._receive(data, events)
+            if self.state is _CLOSED and self._codec.can_send and not self._aborted:
+                # What came in front of the end can still be answered; our last words leave behind that.
+                self.can_send = True
+            else:
+                self._flush_codec()
+            self._report_end(events)
         return events
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
+        if self.state is State.CLOSED and self.can_send:
+            self.can_send = False
+            self._flush_codec()
         return self.outbox.take()
 
     @property
     def wants_eof(self) -> bool:
         """Whether our side of the stream should be ended now: the last word is sent."""
-        return self.state is State.CLOSED and not self.outbox
+        return self.state is State.CLOSED and not self.can_send and not self.outbox
 
     @property
     def is_aborted(self) -> bool:
@@ -197,7 +222,9 @@ class Session(ABC):
     @property
     def is_finished(self) -> bool:
         """Whether the socket can be closed: all is sent, and the peer has ended or used up its time."""
-        return self._aborted or (self.state is State.CLOSED and self._peer_ended and not self.outbox)
+        return self._aborted or (
+            self.state is State.CLOSED and self._peer_ended and not self.can_send and not self.outbox
+        )
 
     # --- Messages ---------------------------------------------------------------------------------------
 
@@ -218,7 +245,7 @@ class Session(ABC):
         A full outbox ends the session: the peer does not read, and memory is bounded. ``Closed`` then comes
         from the next :meth:`handle_deadline`, which is due at once. A session that has ended takes nothing.
         """
-        if self.state is _OPEN and self._push(frame):
+        if self.can_send and self._push(frame):
             self.messages_sent += 1
 
     def request(self, ack: str, event: str, data: object, now: float, *, timeout: float) -> PendingAck:
@@ -368,8 +395,14 @@ class Session(ABC):
         reason = f" ({end.error or end.reason})" if end.error or end.reason else ""
         self.acks.fail_all(ConnectionLost(f"the connection ended before the answer came{reason}"))
 
+    def _flush_codec(self) -> None:
+        data = self._codec.data_to_send()
+        if data:
+            self._push(data)
+
     def _abort(self) -> None:
         self._aborted = True
+        self.can_send = False
         self.messages_dropped += self.outbox.clear()
         self._deadline_changed()
 
@@ -383,6 +416,7 @@ class Session(ABC):
         if self.state is not State.CLOSING:
             self._ended_at = self._now
         self.state = state
+        self.can_send = state is _OPEN
         self._deadline_changed()
 
     def _deadline_changed(self) -> None:
@@ -390,7 +424,7 @@ class Session(ABC):
             self.on_deadline_changed()
 
     def _demand_open(self) -> None:
-        if self.state is not _OPEN:
+        if not self.can_send:
             raise StateError(f"nothing can be sent: the connection is {self.state.value}")
 
     def _demand_connecting(self) -> None:

@@ -40,11 +40,11 @@ class TcpSession(Session):
     __slots__ = ("_goodbye", "_max_words", "_payloads", "codec")
 
     def __init__(self, role: Role, config: SessionConfig, *, payloads: TcpFormat, now: float) -> None:
-        super().__init__(role, config, payloads, now)
-        self._payloads = payloads
         # The format announces whole frames, so that a payload over its limit is refused a head later.
         limit = min(payloads.max_frame_size, payloads.max_payload_size + MAX_HEAD_SIZE)
         self.codec = Connection(dialect=payloads.dialect, max_frame_size=limit)
+        super().__init__(role, config, self.codec, payloads, now)
+        self._payloads = payloads
         self._max_words = limit - len(b"\0\0\0\0\0\0\0error")
         self._goodbye: Closed | None = None  # what we ended with, in the terms of WebSocket
 
@@ -63,7 +63,7 @@ class TcpSession(Session):
     @property
     def wants_eof(self) -> bool:
         # This wire has no close handshake: whoever has said its last word ends its stream.
-        return self.state in (State.CLOSING, State.CLOSED) and not self.outbox
+        return self.state in (State.CLOSING, State.CLOSED) and not self.can_send and not self.outbox
 
     def connection_lost(self, now: float) -> list[Event]:
         if self.state is State.OPEN:
@@ -89,8 +89,6 @@ class TcpSession(Session):
                     events.append(Invalid(f"a {event.type.name} frame came in front of the Connect frame"))
             else:
                 self._receive_end(event.error)  # type: ignore[union-attr]  # Closed is the only other event
-        self._flush_codec()
-        self._report_end(events)
 
     def _receive_end(self, error: PeerError | None) -> None:
         if isinstance(error, FrameError):
@@ -131,10 +129,6 @@ class TcpSession(Session):
         self.codec.fail(data.decode("utf-8", "ignore"))
         self._flush_codec()
 
-    def _flush_codec(self) -> None:
-        data = self.codec.data_to_send()
-        if data:
-            self._push(data)
 
 
 def _failure(message: str) -> Closed:

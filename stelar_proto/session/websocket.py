@@ -40,14 +40,14 @@ class WebSocketSession(Session):
         entropy: Callable[[int], bytes] | None = None,
         announce_id: bool = True,
     ) -> None:
-        super().__init__(role, config, envelope, now)
-        self._envelope = envelope
         self.codec = ws.Connection(
             role,
             entropy=entropy,
             max_frame_size=config.max_frame_size,
             max_message_size=config.max_payload_size,
         )
+        super().__init__(role, config, self.codec, envelope, now)
+        self._envelope = envelope
         self._announce_id = announce_id
 
     # --- The handshake ------------------------------------------------------------------------------------
@@ -114,8 +114,6 @@ class WebSocketSession(Session):
                 self._deliver(self._envelope.decode_binary(event[0]), events)  # type: ignore[arg-type]
             else:
                 self._receive_other(event, events)
-        self._flush_codec()
-        self._report_end(events)
 
     def _receive_other(self, event: ws.Event, events: list[Event]) -> None:
         match event:
@@ -151,8 +149,3 @@ class WebSocketSession(Session):
         else:
             self._peer_ended = True
             self._say_goodbye(code, reason)
-
-    def _flush_codec(self) -> None:
-        data = self.codec.data_to_send()
-        if data:
-            self._push(data)

@@ -62,7 +62,15 @@ class Connection:
         ValueError: a limit that no frame can keep, or that the length field cannot express.
     """
 
-    __slots__ = ("_buffer", "_dialect", "_max_frame_size", "_needed", "_outgoing", "_state")
+    __slots__ = (
+        "_buffer",
+        "_dialect",
+        "_last_words",
+        "_max_frame_size",
+        "_needed",
+        "_outgoing",
+        "_state",
+    )
 
     def __init__(
         self,
@@ -80,11 +88,17 @@ class Connection:
         self._buffer = ReceiveBuffer()  # the beginning of a frame, or nothing
         self._needed = 0  # bytes the buffer must have before a look at it can pay; 0 when it is empty
         self._outgoing: list[bytes] = []
+        self._last_words: bytes | None = None  # an Error frame that leaves behind answers to earlier frames
 
     @property
     def state(self) -> State:
         """Where the connection stands."""
         return self._state
+
+    @property
+    def can_send(self) -> bool:
+        """Whether frames can be sent: the connection is open, or ``Closed`` can still be preceded."""
+        return self._state is State.OPEN or self._last_words is not None
 
     @property
     def dialect(self) -> Dialect:
@@ -96,7 +110,8 @@ class Connection:
 
         Whatever the peer sends, this does not raise: a peer's fault ends the connection with
         :class:`~stelar_proto.tcp.events.Closed`, the Error frame that tells the peer is then ready in
-        :meth:`data_to_send`, and all further input is ignored. Each byte is copied a bounded number of times,
+        :meth:`data_to_send`, and all further input is ignored. The frames in front of it can still be answered:
+        what is sent before :meth:`data_to_send` is called leaves in front of the Error frame. Each byte is copied a bounded number of times,
         however the stream was cut into chunks; nothing is stored for a length that was only announced.
 
         Arguments:
@@ -130,6 +145,9 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written to the socket now, and forget them."""
+        if self._last_words is not None:
+            self._outgoing.append(self._last_words)
+            self._last_words = None
         if not self._outgoing:
             return b""
         data = b"".join(self._outgoing)
@@ -150,7 +168,7 @@ class Connection:
                 :func:`~stelar_proto.tcp.frames.encode_frame`. Nothing is sent.
             TypeError: ``event`` is missing and the type prescribes none.
         """
-        if self._state is not State.OPEN:
+        if not self.can_send:
             raise StateError(f"nothing can be sent any more: the connection is {self._state.value}")
         self._outgoing.append(
             encode_frame(
@@ -194,7 +212,7 @@ class Connection:
     def _refuse(self, error: FrameError) -> Closed:
         """The peer broke the format: tell it the code, unless our last frame is already out, and end."""
         if self._state is State.OPEN:
-            self._send_reply(FrameType.ERROR, error.code.encode())
+            self._last_words = encode_frame(FrameType.ERROR, None, error.code.encode(), dialect=self._dialect)
         self._state = State.CLOSED
         return Closed(error)
 

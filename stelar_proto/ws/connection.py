@@ -66,6 +66,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_last_words",
         "_masks",
         "_opening",
         "_out",
@@ -117,6 +118,8 @@ class Connection:
         )
         self._part_type: type[str] | type[bytes] | None = None  # of the message being sent in parts
         self._out: list[bytes] = []
+        # What ends the connection after an event that may still be answered: it leaves behind the answers.
+        self._last_words: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<ws.Connection {self.role.value} {self.state.value}>"
@@ -129,8 +132,9 @@ class Connection:
         Arguments:
             data: the next bytes of the stream, in chunks of any size; ``b""`` is the end of the stream.
 
-        Never raises for what a peer did: :class:`Closed` is then the last event. After it all input is
-        ignored.
+        Never raises for what a peer did: :class:`Closed` is then the last event, and all further input is
+        ignored. The events in front of it can still be answered: what is sent before :meth:`data_to_send`
+        is called leaves in front of our close frame.
         """
         events: list[Event] = []
         opening, receiver = self._opening, self._receiver
@@ -150,6 +154,9 @@ class Connection:
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
         out = self._out
+        if self._last_words is not None:
+            out.append(self._last_words)
+            self._last_words = None
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)
@@ -248,7 +255,7 @@ class Connection:
         self.close_received = close = decode_close(payload)
         if self.close_sent is None:
             # Section 5.5.1: echo the code, and no code if there was none.
-            self._send_frame(Opcode.CLOSE, payload)
+            self._last_words = self._encode_frame(Opcode.CLOSE, payload)
             self.close_sent = close
         self._end(close.code, close.reason, None, events)
         return True
@@ -260,7 +267,7 @@ class Connection:
         if isinstance(error, WebSocketError):
             code, reason = error.close_code, error.reason
             if self.close_sent is None:
-                self._send_close(code, reason)
+                self._last_words = self._encode_close(code, reason)
         elif isinstance(error, HandshakeError) and isinstance(self._opening, ServerOpening):
             self._out.append(self._opening.refuse(error))
         self._end(code, reason, error, events)
@@ -285,13 +292,13 @@ class Connection:
                 "there is no connection to close yet: respond() refuses, dropping the stream ends it"
             )
         if self.state is _OPEN:
-            self._send_close(code, reason)
+            self._out.append(self._encode_close(code, reason))
             self._enter(State.CLOSING)
 
-    def _send_close(self, code: int | None, reason: str) -> None:
+    def _encode_close(self, code: int | None, reason: str) -> bytes:
         payload = encode_close(code, reason)
         self.close_sent = decode_close(payload)
-        self._send_frame(Opcode.CLOSE, payload)
+        return self._encode_frame(Opcode.CLOSE, payload)
 
     # --- Frames out -------------------------------------------------------------------------------------
 
@@ -347,8 +354,11 @@ class Connection:
         """
         if self.state is not _OPEN or self._part_type is not None:
             self._demand_open()
-            raise StateError("a message is being sent in parts: end it with send_part(…, final=True) first")
-        return encode_frame(opcode, payload, mask=None if self._masks is None else self._masks.next())
+            if self._part_type is not None:
+                raise StateError(
+                    "a message is being sent in parts: end it with send_part(…, final=True) first"
+                )
+        return self._encode_frame(opcode, payload)
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
@@ -369,8 +379,12 @@ class Connection:
         self._send_frame(opcode, payload)
 
     def _send_frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
-        mask = None if self._masks is None else self._masks.next()
-        self._out.append(encode_frame(opcode, payload, mask=mask, fin=fin))
+        self._out.append(self._encode_frame(opcode, payload, fin))
+
+    def _encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
+        return encode_frame(
+            opcode, payload, mask=None if self._masks is None else self._masks.next(), fin=fin
+        )
 
     # --- State ------------------------------------------------------------------------------------------
 
@@ -389,6 +403,11 @@ class Connection:
             raise StateError(f"{call}() comes too late: the connection is {self.state.value}")
         return self._opening
 
+    @property
+    def can_send(self) -> bool:
+        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
+        return self.state is _OPEN or self._last_words is not None
+
     def _demand_open(self) -> None:
-        if self.state is not _OPEN:
+        if not self.can_send:
             raise StateError(f"nothing can be sent now: the connection is {self.state.value}")

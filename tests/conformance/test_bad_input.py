@@ -95,6 +95,24 @@ async def test_broken_websocket_frames_are_answered_with_their_close_code(
         await bystander_is_well(server, bystander)
 
 
+async def test_what_came_in_front_of_a_fault_is_answered_in_front_of_the_goodbye(
+    world: World, wire: str
+) -> None:
+    async with world.conversation(announce_id=False, generate_client_id=lambda: "c") as (server,):
+        server.on("ask", lambda ctx: ctx.emit("answer", 1))
+        async with raw_connection(server, wire) as stream:
+            if wire == "tcp":
+                await stream.send(b"\0\0\0\x0b\0\0\3ask1" + b"\0\0\0\7\xff\0\0")
+                expected = b"\0\0\0\x0e\0\0\6answer1" + error_frame(b"UNKNOWN_FRAME_TYPE")
+            else:
+                await stream.send(UPGRADE)
+                while not (await stream.receive()).endswith(b"\r\n\r\n"):
+                    pass
+                await stream.send(b"\x81\x8f" + MASK + b'{"event":"ask"}' + b"\x88\x82" + MASK + b"\x03\xe8")
+                expected = b'\x81\x1b{"event":"answer","data":1}' + b"\x88\x02\x03\xe8"
+            assert (await read_to_end(stream)).endswith(expected)
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [

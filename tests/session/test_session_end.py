@@ -251,7 +251,22 @@ def test_a_connection_that_is_lost_after_its_end_says_nothing_more(wire: str, ro
     session = open_session(wire, role)
     session.receive_data(b"\xff" * 10, 1)
     assert session.connection_lost(2) == []
-    assert session.messages_dropped == 1  # the answer to the garbage
+    assert (said(session), session.messages_dropped) == (b"", 0)
+
+
+@wires
+@roles
+def test_what_came_in_front_of_the_end_can_still_be_answered(wire: str, role: Any) -> None:
+    session = open_session(wire, role)
+    events = session.receive_data(b"\xff" * 10, 1)
+    assert ending(events)[0] in (1002, 1009)
+    session.send(Event("answer", 1))
+    assert not session.wants_eof
+    last_words = session.data_to_send()
+    assert last_words.index(b"answer" if role is SERVER or wire == "tcp" else b"") < len(last_words) - 10
+    with pytest.raises(StateError):
+        session.send(Event("too late", 1))
+    assert session.wants_eof
 
 
 # --- a peer that does not read ---

@@ -176,7 +176,6 @@ def test_a_client_asks_for_the_upgrade_and_learns_its_id_from_the_answer() -> No
     assert b"\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" in request
     assert b"\r\nAuthorization: Bearer x\r\n" in request
     answer = ACCEPTED[:-2] + CLIENT_ID_HEADER.encode() + b": c1\r\n\r\n"
-    glued = b'\x81\x18{"event":"hi","data":1}' + b"\x81\x00"[:0]
     glued = b'\x81\x17{"event":"hi","data":1}'
     assert session.receive_data(answer + glued, 1) == [Opened(), Event("hi", 1)]
     assert (session.client_id, session.state) == ("c1", State.OPEN)
@@ -241,7 +240,7 @@ def test_what_came_before_a_fault_is_delivered_and_nothing_behind_it() -> None:
     events = session.receive_data(good + b"\x81\x80" + ZERO_MASK + b"\x83\x80" + ZERO_MASK + good, 1)
     assert events[0] == Event("chat", 1)
     assert isinstance(events[1], Invalid)  # an empty text
-    assert ending(events[2:]) == (1002, events[2][1], WebSocketError)
+    assert ending(events[2:])[0::2] == (1002, WebSocketError)
 
 
 # --- the ends, row by row ---
@@ -305,7 +304,7 @@ def test_a_reason_is_cut_to_what_a_close_frame_can_carry() -> None:
         (b"\x83\x80" + ZERO_MASK, 1002, WebSocketError),  # an unknown opcode
         (b"\x88\x81" + ZERO_MASK + b"\x03", 1002, WebSocketError),  # half a close code
         (b"\x81\x81" + ZERO_MASK + b"\xff", 1007, InvalidUtf8),
-        (b"\x81\xfe\x00\x65" + ZERO_MASK, 1009, MessageTooBig),  # 101 bytes, known from the header
+        (b"\x81\xe5" + ZERO_MASK, 1009, MessageTooBig),  # 101 bytes, known from the header
     ],
 )
 def test_a_fault_of_the_peer_is_answered_with_its_code(
@@ -322,7 +321,7 @@ def test_a_fault_of_the_peer_is_answered_with_its_code(
 
 def test_a_frame_over_the_limit_is_refused_even_if_the_message_would_fit() -> None:
     session = open_session("ws", SERVER, max_payload_size=1000, max_frame_size=100)
-    assert ending(session.receive_data(b"\x81\xfe\x00\x65" + ZERO_MASK, 1))[2] is MessageTooBig
+    assert ending(session.receive_data(b"\x81\xe5" + ZERO_MASK, 1))[2] is MessageTooBig
 
 
 def test_a_dead_peer_is_told_so_and_dropped_without_waiting() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stelar_proto.errors import InvalidUtf8
@@ -46,6 +46,8 @@ from .feeding import (
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 CUTS = st.lists(st.integers(0, 5000), max_size=12)
 SIZES = st.sampled_from([0, 1, 124, 125, 126, 127, 511, 512, 513, 65535, 65536, 70_000])
+
+MANY = settings(max_examples=300, deadline=None)  # for what only few streams and cuts show
 
 # --- Round trips ----------------------------------------------------------------------------------------
 
@@ -179,6 +181,7 @@ def outcome(conn: Connection, chunks: list[bytes]) -> tuple[list[object], bytes,
 
 
 @both_roles
+@settings(MANY)
 @given(st.data(), CUTS, st.booleans())
 def test_the_chunks_make_no_difference_to_frames(
     role: Role, data: st.DataObject, cuts: list[int], closing: bool
@@ -197,6 +200,7 @@ def test_the_chunks_make_no_difference_to_frames(
 
 
 @both_roles
+@settings(MANY)
 @given(st.data(), CUTS)
 def test_the_chunks_make_no_difference_to_what_parts_add_up_to(
     role: Role, data: st.DataObject, cuts: list[int]
@@ -257,6 +261,7 @@ def damaged(draw: st.DrawFn, heads: list[bytes]) -> bytes:
     return head
 
 
+@settings(MANY)
 @given(damaged(HEADS), CUTS)
 def test_the_chunks_make_no_difference_to_a_request(head: bytes, cuts: list[int]) -> None:
     whole = outcome(new_connection(Role.SERVER), [head])
@@ -267,6 +272,7 @@ def test_the_chunks_make_no_difference_to_a_request(head: bytes, cuts: list[int]
         assert (events, *rest) == whole
 
 
+@settings(MANY)
 @given(damaged(ANSWERS), CUTS)
 def test_the_chunks_make_no_difference_to_a_response(head: bytes, cuts: list[int]) -> None:
     whole = outcome(requesting_connection(), [head])
