@@ -68,7 +68,7 @@ class PeerError(StelarError):
 
 
 class WebSocketError(PeerError):
-    """A WebSocket connection that had to be failed (RFC 6455, section 7.1.7). Answered with ``close_code``."""
+    """A connection that had to be failed (RFC 6455, section 7.1.7). Answered with ``close_code``."""
 
     code = "PROTOCOL_ERROR"
     close_code: int = 1002

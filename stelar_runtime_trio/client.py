@@ -35,9 +35,7 @@ class StelarClient(ClientApplication):
         ValueError: the URL or an option makes no sense.
     """
 
-    def __init__(
-        self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any
-    ) -> None:
+    def __init__(self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any) -> None:
         super().__init__(url, secure=bool(tls), **options)
         self._tls = tls
         self._loop_runtime: TrioRuntime | None = None

@@ -201,9 +201,7 @@ class StelarServer(ServerApplication):
             await self.stop()
 
 
-async def _listen(
-    kind: str, host: str, port: int, listeners: list[tuple[str, trio.SocketListener]]
-) -> None:
+async def _listen(kind: str, host: str, port: int, listeners: list[tuple[str, trio.SocketListener]]) -> None:
     try:
         opened = await trio.open_tcp_listeners(port, host=host, backlog=1024)
     except OSError as error:

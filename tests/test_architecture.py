@@ -18,6 +18,7 @@ import stelar_runtime_trio
 
 ROOT = Path(__file__).parent.parent
 PROTO = ROOT / "stelar_proto"
+PACKAGES = ("stelar_proto", "stelar_runtime_asyncio", "stelar_runtime_trio")
 
 # From the bottom up: a folder or module may import those above it in this list, and itself.
 LAYERS = {
@@ -33,7 +34,18 @@ LAYERS = {
     "demo": {"errors", "messages", "server", "client"},
 }
 # The world: sockets, clocks, chance, tasks, the file system.
-WORLDLY = {"asyncio", "trio", "anyio", "socket", "ssl", "select", "selectors", "time", "random", "secrets"} | {
+WORLDLY = {
+    "asyncio",
+    "trio",
+    "anyio",
+    "socket",
+    "ssl",
+    "select",
+    "selectors",
+    "time",
+    "random",
+    "secrets",
+} | {
     "os",
     "threading",
     "signal",
@@ -111,7 +123,7 @@ def test_both_runtimes_have_the_same_files_and_names() -> None:
 
 
 def test_what_asks_the_system_and_not_the_loop_is_the_same_to_the_letter() -> None:
-    """These two modules touch ``os`` and ``ssl``, so they cannot live in ``stelar_proto``; they must not drift."""
+    """They touch ``os`` and ``ssl``, so they cannot live in ``stelar_proto``; they must not drift apart."""
     for name in ("process.py", "tls.py"):
         first, second = (Path(str(runtime.__file__)).parent / name for runtime in RUNTIMES)
         assert first.read_text() == second.read_text()
@@ -154,12 +166,16 @@ def test_the_asyncio_runtime_does_not_need_trio_and_the_other_way_round() -> Non
             assert not any(name.split(".")[0] == foreign for name in imports_of(path))
 
 
-# --- The text --------------------------------------------------------------------------------------------------
+# --- The text ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for package in ("stelar_proto", "stelar_runtime_asyncio", "stelar_runtime_trio") for path in modules(ROOT / package)],
+    [
+        path
+        for package in ("stelar_proto", "stelar_runtime_asyncio", "stelar_runtime_trio")
+        for path in modules(ROOT / package)
+    ],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_module_says_what_it_is_for_and_is_not_too_long(path: Path) -> None:

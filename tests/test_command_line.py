@@ -84,7 +84,10 @@ def test_a_killed_terminal_is_noticed_and_the_room_goes_on(runtime: str) -> None
 
 
 def test_the_end_of_input_ends_the_chat_after_what_was_typed(runtime: str) -> None:
-    with serving(runtime) as (_, ws_port, _tcp_port), connected(runtime, f"ws://localhost:{ws_port}") as program:
+    with (
+        serving(runtime) as (_, ws_port, _tcp_port),
+        connected(runtime, f"ws://localhost:{ws_port}") as program,
+    ):
         for line in ("hola", "/rooms", "/request nonsense", "/ping"):
             program.type(line)
         program.end_of_input()
@@ -102,7 +105,7 @@ def test_people_read_plain_lines(runtime: str) -> None:
             ana = connecting(runtime, f"ws://localhost:{ws_port}", "--name", "ana")
             bea.read_until("presence")
             bea.type("hola \x1b[31m rojo")
-            shown = []
+            shown: list[str] = []
             while not any("rojo" in line for line in shown):
                 shown.append(ana.read_line() or "")
             ana.interrupt()
@@ -113,7 +116,7 @@ def test_people_read_plain_lines(runtime: str) -> None:
     assert "bea" in shown[-1]
 
 
-# --- What goes wrong is one line on standard error and exit status 1 --------------------------------------------
+# --- What goes wrong is one line on standard error and exit status 1 ----------------------------------
 
 
 def complaint_of(program: Program) -> str:
@@ -137,7 +140,9 @@ def test_a_port_in_use(runtime: str) -> None:
         assert "in use" in complaint
 
 
-@pytest.mark.parametrize("url", ["ftp://localhost", "ws://", "tcp://localhost", "ws://localhost:99999", "ws://a b/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://localhost", "ws://", "tcp://localhost", "ws://localhost:99999", "ws://a b/"]
+)
 def test_a_bad_url(runtime: str, url: str) -> None:
     assert complaint_of(connecting(runtime, url))
 
@@ -154,8 +159,12 @@ def test_nobody_there(runtime: str, wire: str) -> None:
     ("wire", "answer", "words"),
     [
         ("ws", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden"),
-        ("ws", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-         b"Sec-WebSocket-Accept: wrong\r\n\r\n", "Sec-WebSocket-Accept"),
+        (
+            "ws",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: wrong\r\n\r\n",
+            "Sec-WebSocket-Accept",
+        ),
         ("ws", b"SSH-2.0-OpenSSH_9.2\r\n", "HTTP"),
         ("ws", b"", "ended before"),
         ("tcp", b"HTTP/1.1 400 Bad Request\r\n\r\n", "frame of"),

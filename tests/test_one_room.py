@@ -19,11 +19,16 @@ from tests.support.browser import CHROMIUM, Page, open_page
 from tests.support.programs import Program, running, serving
 
 ROOM = "sala ñ"
-PICTURE = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-) + bytes(range(256)) * 40
+PICTURE = (
+    base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    + bytes(range(256)) * 40
+)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+)
 
 
 class Foreigner:
@@ -95,7 +100,8 @@ def say_on(page: Page, text: str) -> float:
 def share_on(page: Page, picture: bytes) -> None:
     page.evaluate(
         f"""(() => {{
-            const bytes = Uint8Array.from(atob("{base64.b64encode(picture).decode()}"), (c) => c.charCodeAt(0));
+            const text = atob("{base64.b64encode(picture).decode()}");
+            const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
             const files = new DataTransfer();
             files.items.add(new File([bytes], "dot.png", {{type: "image/png"}}));
             const input = document.getElementById("picture");
@@ -118,7 +124,7 @@ class TrioClient:
     async def until(self, condition: Any) -> None:
         with trio.fail_after(10):
             while not condition():
-                await self.client.request("latency")  # whatever was sent to us before the answer is here by then
+                await self.client.request("latency")  # what was sent before the answer is here by then
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -170,7 +176,7 @@ async def meet(page: Page, foreigner: Foreigner, terminal: Program, port: int) -
         terminal.read_until("pong")
         assert terminal.said == [(who, text) for who, text in said if who != "terminal"]
 
-        # A picture from the page arrives byte for byte at everyone's, and one from another library on the page.
+        # A picture from the page arrives byte for byte everywhere, and one from another library on the page.
         share_on(page, PICTURE)
         await triton.until(lambda: triton.pictures)
         assert triton.pictures == [PICTURE]
@@ -181,7 +187,8 @@ async def meet(page: Page, foreigner: Foreigner, terminal: Program, port: int) -
         reply = PICTURE[::-1]
         foreigner.share(reply)
         digest = page.wait_for(
-            """(document.querySelector("#log [data-kind=picture][data-own=false]") || {dataset: {}}).dataset.sha256"""
+            """(document.querySelector("#log [data-kind=picture][data-own=false]") || {dataset: {}})
+                 .dataset.sha256"""
         )
         assert digest == hashlib.sha256(reply).hexdigest()
         await triton.until(lambda: len(triton.pictures) == 2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stelar_proto.errors import RemoteError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
-from stelar_proto.session import Closed, Endpoint, Opened, Session, State
+from stelar_proto.session import Closed, Endpoint, Opened, Session
 from stelar_proto.session import Event as SessionEvent
 from stelar_proto.session.endpoint import Deferred
 

@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import HandlerError
+from stelar_proto.errors import HandlerError
 
 MAX_NAME_LENGTH = 40
 """The longest name, in characters."""

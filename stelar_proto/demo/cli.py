@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..errors import StelarError
-from ..server import HttpResponse
+from stelar_proto.errors import StelarError
+from stelar_proto.server import HttpResponse
+
 from .chat import ChatServer, install_chat
 from .page import page_body, page_headers
 from .rendering import render, render_json, visible

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import LocalError
-from ..messages import JSON
+from stelar_proto.errors import LocalError
+from stelar_proto.messages import JSON
 
 HELP = """\
   TEXT                    say it to the room; //TEXT says /TEXT

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
-from ..errors import AckTimeout, ConnectionLost, LocalError, RemoteError, StateError
+from stelar_proto.errors import AckTimeout, ConnectionLost, LocalError, RemoteError, StateError
+
 from .chat import MAX_PICTURE_SIZE
 from .commands import (
     HELP,

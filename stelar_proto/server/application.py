@@ -13,7 +13,7 @@ from typing import Any, overload
 
 from stelar_proto.errors import StateError
 from stelar_proto.messages import Binary, Event, Message, check_event_name
-from stelar_proto.session import Closed, Deadlines, Runtime, State, TcpSession, Transport, WebSocketSession
+from stelar_proto.session import Closed, Deadlines, Runtime, TcpSession, Transport, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
 from stelar_proto.session.endpoint import Deferred
 from stelar_proto.session.runtime import WaitableEvent
@@ -27,7 +27,6 @@ from .health import Counters, Stats, health_json
 from .http import HttpHandler, HttpResponse, HttpRouter
 from .hub import Hub
 from .peer import Peer
-
 
 
 class ServerApplication(HandlerRegistry):

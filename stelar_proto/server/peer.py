@@ -18,7 +18,7 @@ from stelar_proto.messages import (
     Message,
     check_event_name,
 )
-from stelar_proto.session import Closed, Endpoint, Session, State
+from stelar_proto.session import Closed, Endpoint, Session
 from stelar_proto.session import Event as SessionEvent
 from stelar_proto.session.arguments import Handler, check_payload, check_room_name, is_awaitable
 from stelar_proto.session.endpoint import Deferred

@@ -120,7 +120,7 @@ class Session(ABC):
         """How messages are said here; what it encodes may go to every session that has the same."""
         self.state = State.CONNECTING
         self.can_send = False
-        """Whether messages are taken: it is open, or its last words are not sent and may still be preceded."""
+        """Whether messages are taken: it is open, or its last words have not left and may be preceded."""
         self.client_id: str | None = None
         """The id the client goes by; the npm package's WebSocket server never tells it."""
         self.outbox = Outbox(config.outbox_limit)
@@ -255,7 +255,8 @@ class Session(ABC):
             StateError: the session is not open, or too many requests are in flight.
             MessageError: the message may not be sent.
         """
-        self._demand_open()
+        if self.state is not _OPEN:  # whoever only may still say something would wait for ever
+            raise StateError(f"nothing can be asked: the connection is {self.state.value}")
         pending = self.acks.open(ack, now, timeout)
         try:
             self.send(AckRequest(ack, event, data, pending.correlation_id))

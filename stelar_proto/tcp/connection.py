@@ -110,9 +110,10 @@ class Connection:
 
         Whatever the peer sends, this does not raise: a peer's fault ends the connection with
         :class:`~stelar_proto.tcp.events.Closed`, the Error frame that tells the peer is then ready in
-        :meth:`data_to_send`, and all further input is ignored. The frames in front of it can still be answered:
-        what is sent before :meth:`data_to_send` is called leaves in front of the Error frame. Each byte is copied a bounded number of times,
-        however the stream was cut into chunks; nothing is stored for a length that was only announced.
+        :meth:`data_to_send`, and all further input is ignored. The frames before it can still be answered:
+        what is sent before :meth:`data_to_send` is called leaves in front of the Error frame. Each byte is
+        copied a bounded number of times, however the stream was cut into chunks; nothing is stored for a
+        length that was only announced.
 
         Arguments:
             data: bytes from the stream; ``b""`` is its end.

@@ -18,14 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from stelar_proto.errors import (
-    HandshakeError,
-    MessageError,
-    PeerError,
-    StateError,
-    StreamEnded,
-    WebSocketError,
-)
+from stelar_proto.errors import HandshakeError, MessageError, PeerError, StateError, WebSocketError
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
@@ -33,14 +26,10 @@ from .frames import MAX_CONTROL_SIZE, MaskSource, Opcode, encode_frame
 from .http1 import HeaderFields, Request, Response
 from .messages import BytesLike, encode_text, to_bytes
 from .opening import ClientOpening, ServerOpening
-from .receiver import Receiver
+from .receiver import MAX_FRAGMENTS, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, Receiver
 from .state import TRANSITIONS, Role, State
 
 _Opening = TypeVar("_Opening", ServerOpening, ClientOpening)
-
-MAX_FRAME_SIZE = 10 * 1024 * 1024
-MAX_MESSAGE_SIZE = 10 * 1024 * 1024
-MAX_FRAGMENTS = 131_072
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as encoding a short frame's head.
 _OPEN = State.OPEN
@@ -146,7 +135,7 @@ class Connection:
             elif data:
                 receiver.receive(data, events, self._receive_control)
             else:
-                raise StreamEnded("the stream ended without a close frame")
+                receiver.end()
         except PeerError as error:
             self._fail(error, events)
         return events
@@ -355,10 +344,8 @@ class Connection:
         if self.state is not _OPEN or self._part_type is not None:
             self._demand_open()
             if self._part_type is not None:
-                raise StateError(
-                    "a message is being sent in parts: end it with send_part(…, final=True) first"
-                )
-        return self._encode_frame(opcode, payload)
+                raise StateError("a message is being sent in parts: end it with send_part(…, final=True)")
+        return encode_frame(opcode, payload, mask=None if self._masks is None else self._masks.next())
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
@@ -382,9 +369,8 @@ class Connection:
         self._out.append(self._encode_frame(opcode, payload, fin))
 
     def _encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
-        return encode_frame(
-            opcode, payload, mask=None if self._masks is None else self._masks.next(), fin=fin
-        )
+        mask = None if self._masks is None else self._masks.next()
+        return encode_frame(opcode, payload, mask=mask, fin=fin)
 
     # --- State ------------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ for what a control frame is answered with: those go to a callback of :class:`~.c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
-from stelar_proto.errors import InvalidUtf8
+from stelar_proto.errors import InvalidUtf8, StreamEnded
 
 from .events import BinaryReceived, Event, TextReceived
 from .frames import FIN, Header, Opcode, apply_mask, parse_frames, read_header
@@ -18,6 +18,10 @@ from .messages import NOT_UTF8, MessageReader
 
 # Takes opcode, payload and the events so far; returns whether this was the last frame of the connection.
 ControlHandler: TypeAlias = Callable[[int, bytes, list[Event]], bool]
+
+MAX_FRAME_SIZE = 10 * 1024 * 1024
+MAX_MESSAGE_SIZE = 10 * 1024 * 1024
+MAX_FRAGMENTS = 131_072
 
 _NO_LIMIT = 1 << 63  # beyond what a frame header can say
 _TEXT_FRAME = FIN | Opcode.TEXT
@@ -102,6 +106,14 @@ class Receiver:
             self._reader.begin(header.opcode, header.fin, header.size)
             self._frame, self._frame_received = header, 0
             position = self._receive_payload(header, data, position + header.header_size, events)
+
+    def end(self) -> NoReturn:
+        """The stream ended.
+
+        Raises:
+            StreamEnded: always; a close frame would have ended the connection before.
+        """
+        raise StreamEnded("the stream ended without a close frame")
 
     def _receive_whole(
         self, whole: list[tuple[int, bytes]], events: list[Event], receive_control: ControlHandler

@@ -1,8 +1,7 @@
-"""The grid: every test of this folder runs on asyncio, on uvloop and on trio, most of them over both wires."""
+"""The grid: every test of this folder runs on asyncio, on uvloop and on trio, most over both wires."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,5 +26,5 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def world(anyio_backend_name: str) -> Iterator[World]:
-    yield World(anyio_backend_name)
+def world(anyio_backend_name: str) -> World:
+    return World(anyio_backend_name)

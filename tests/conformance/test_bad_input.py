@@ -51,7 +51,9 @@ def error_frame(words: bytes) -> bytes:
     ],
     ids=lambda value: value[:8].hex() if isinstance(value, bytes) else None,
 )
-async def test_broken_tcp_frames_are_answered_with_their_code(world: World, sent: bytes, answer: bytes) -> None:
+async def test_broken_tcp_frames_are_answered_with_their_code(
+    world: World, sent: bytes, answer: bytes
+) -> None:
     async with world.conversation("tcp") as (server, bystander):
         server.on_ack("echo", lambda ctx: ctx.data)
         async with raw_connection(server, "tcp") as stream:
@@ -161,9 +163,7 @@ async def test_a_message_that_breaks_the_rules_is_dropped_and_reported_and_the_c
                 while not head.endswith(b"\r\n\r\n"):
                     head += await stream.receive(1)
                 texts = [b"{no}", b"[]", b'{"event":"a b"}', b'{"event":"good","data":1}']
-                await stream.send(
-                    b"".join(bytes((0x81, 0x80 | len(text))) + MASK + text for text in texts)
-                )
+                await stream.send(b"".join(bytes((0x81, 0x80 | len(text))) + MASK + text for text in texts))
             assert await heard.next() == ("good", 1)
         assert server.get_stats().invalid_messages == 3
         assert caplog.text.count("was dropped") == 3
@@ -199,7 +199,7 @@ async def test_a_client_that_says_nothing_is_given_up_at_the_connect_deadline(wo
 
 
 async def test_a_dead_client_is_dropped_and_a_live_one_is_not(world: World, wire: str) -> None:
-    options = {"heartbeat_interval": 0.05, "heartbeat_timeout": 0.1}
+    options: Any = {"heartbeat_interval": 0.05, "heartbeat_timeout": 0.1}
     async with world.conversation(wire, announce_id=False, **options) as (server, alive):
         gone = Inbox()
         server.on_disconnect(lambda ctx: gone((ctx.id, ctx.data)))
@@ -326,7 +326,13 @@ async def test_health_is_the_documented_json(world: World) -> None:
         assert (health["wsConnections"], health["tcpConnections"], health["activeConnections"]) == (1, 1, 2)
         assert health["memoryUsage"]["rss"] > 1_000_000
         assert set(health) == {
-            *("status", "totalConnections", "activeConnections", "totalMessagesReceived", "totalMessagesSent"),
+            *(
+                "status",
+                "totalConnections",
+                "activeConnections",
+                "totalMessagesReceived",
+                "totalMessagesSent",
+            ),
             *("totalRooms", "uptime", "uptimeSeconds", "wsConnections", "tcpConnections", "memoryMB"),
             *("memoryUsage", "rateLimiterEntries"),
         }

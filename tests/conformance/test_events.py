@@ -14,10 +14,24 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(
     "data",
-    [None, True, 0, -1, 2.5, "", "ñandú ☃ 😀", [], [1, [2, {"a": None}]], {}, {"_correlationId": "x", "_isAck": True}],
+    [
+        None,
+        True,
+        0,
+        -1,
+        2.5,
+        "",
+        "ñandú ☃ 😀",
+        [],
+        [1, [2, {"a": None}]],
+        {},
+        {"_correlationId": "x", "_isAck": True},
+    ],
     ids=repr,
 )
-async def test_an_event_arrives_with_its_data_and_its_answer_returns(world: World, wire: str, data: Any) -> None:
+async def test_an_event_arrives_with_its_data_and_its_answer_returns(
+    world: World, wire: str, data: Any
+) -> None:
     async with world.conversation(wire) as (server, client):
         server.on("echo", lambda ctx: ctx.emit("echo", ctx.data))
         echoes = inbox_of(client, "echo")
@@ -114,7 +128,12 @@ async def test_handlers_for_everything_hear_every_event(world: World, wire: str)
         client.emit("known", 1)
         client.emit("unknown")
         client.emit_binary("raw", b"\1")
-        assert await heard.take(4) == ["known first", ("known", 1, False), ("unknown", None, False), ("raw", b"\1", True)]
+        assert await heard.take(4) == [
+            "known first",
+            ("known", 1, False),
+            ("unknown", None, False),
+            ("raw", b"\1", True),
+        ]
 
 
 async def test_a_client_hears_events_in_all_its_handlers(world: World, wire: str) -> None:
@@ -141,7 +160,12 @@ async def test_the_client_knows_the_id_that_the_server_gave_it(world: World, wir
 async def test_connection_and_disconnect_handlers_frame_a_client(world: World, wire: str) -> None:
     async with world.conversation() as (server,):
         log = Inbox()
-        server.on_connection(lambda ctx: (log(("hello", ctx.id, ctx.transport)), ctx.join_room("hall")))
+
+        @server.on_connection
+        def hello(ctx: Any) -> None:
+            log(("hello", ctx.id, ctx.transport))
+            ctx.join_room("hall")
+
         server.on_disconnect(lambda ctx: log(("gone", ctx.id, ctx.data, server.get_rooms())))
         client = world.client(server, wire)
         async with client:

@@ -7,7 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from stelar_proto.errors import AckTimeout, ConnectionLost, HandlerError, MessageError, RemoteError, StateError
+from stelar_proto.errors import (
+    AckTimeout,
+    ConnectionLost,
+    HandlerError,
+    MessageError,
+    RemoteError,
+    StateError,
+)
 from tests.conformance.world import Inbox, World, inbox_of
 
 pytestmark = pytest.mark.anyio

@@ -121,7 +121,8 @@ async def test_a_room_broadcast_comes_once_and_in_order_to_each_member(world: Wo
 async def test_a_join_over_a_limit_is_not_confirmed(
     world: World, wire: str, option: str, rooms: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with world.conversation(wire, **{option: 1}) as (server, client):
+    options: Any = {option: 1}
+    async with world.conversation(wire, **options) as (server, client):
         server.on_ack("sync", lambda ctx: None)
         joined = inbox_of(client, "joined-room")
         client.join_room("r0")

@@ -1,4 +1,4 @@
-"""The recorded conversation of the npm package's client and server, replayed over sockets in both directions."""
+"""The recorded conversation of the npm package's client and server, replayed over sockets, both ways."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def expect_handshake(stream: SocketStream) -> None:
 
 @pytest.mark.parametrize("recorded", ["tcp", "ws"])
 async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: World, recorded: str) -> None:
-    """A recorded server: it waits for whatever the recording says the client sent, then says its next chunk."""
+    """A recorded server: it waits for what the recording says the client sent, then says its next chunk."""
     chunks = [chunk for chunk in CONNECTIONS[recorded] if chunk[1] and not is_heartbeat(recorded, chunk[1])]
     ours: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""What the conformance tests are written in: a server and clients of the runtime under test, and raw streams."""
+"""What the conformance tests are written in: a server and clients of the runtime under test, raw streams."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class World:
         return client
 
     @asynccontextmanager
-    async def conversation(self, *wires: str, server: Server | None = None, **options: Any) -> AsyncIterator[Any]:
+    async def conversation(
+        self, *wires: str, server: Server | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
         """Run a server, and connect a client over each of ``wires``; yields the server and the clients."""
         async with AsyncExitStack() as stack:
             stack.enter_context(anyio.fail_after(PATIENCE))

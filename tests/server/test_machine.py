@@ -205,7 +205,8 @@ class ServerMachine(RuleBasedStateMachine):
     def who_reads_knows_where_it_is(self) -> None:
         for client in self.everybody:
             client.listen()
-            if client.reads and client.id in self.server.get_clients():
+            is_open = not any(kind == "closed" for kind, *_ in client.heard)  # behind a close nothing is told
+            if client.reads and is_open and client.id in self.server.get_clients():
                 rooms = {room for room in self.server.get_rooms() if client.id in self.server.get_clients(room)}
                 assert client.rooms() == rooms
                 assert len(rooms) <= MAX_ROOMS_PER_CLIENT

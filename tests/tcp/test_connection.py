@@ -359,3 +359,17 @@ def test_the_example_in_the_documentation_runs() -> None:
     result = doctest.testmod(stelar_proto.tcp)
     assert result.attempted > 5
     assert result.failed == 0
+
+
+def test_what_came_before_a_wrong_frame_can_still_be_answered() -> None:
+    connection = Connection()
+    events = connection.receive_data(b"\0\0\0\x0b\0\0\3ask1" + b"\0\0\0\7\xff\0\0")
+    assert [type(event).__name__ for event in events] == ["FrameReceived", "Closed"]
+    assert connection.can_send
+    connection.send_frame(FrameType.JSON, "answer", b"2")
+    assert connection.data_to_send() == (
+        b"\0\0\0\x0e\0\0\6answer2" + b"\0\0\0\x1e\x0a\0\5errorUNKNOWN_FRAME_TYPE"
+    )
+    with pytest.raises(StateError, match="closed"):
+        connection.send_frame(FrameType.JSON, "answer", b"3")
+    assert connection.data_to_send() == b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stelar_proto.errors import StreamEnded
+from stelar_proto.errors import StateError, StreamEnded
 from stelar_proto.ws import Close, Closed, PingReceived, PongReceived, Role, State, TextReceived
 
 from .chunking import cuts
@@ -23,6 +23,7 @@ from .feeding import (
     comparable,
     failure,
     feed,
+    new_connection,
     open_connection,
     sent_by,
     sent_to,
@@ -209,3 +210,72 @@ def test_the_end_of_the_stream_without_a_close_is_1006(role: Role, closing: bool
         assert conn.data_to_send() == b""
         assert conn.close_received is None
         assert conn.receive_data(b"") == conn.receive_data(sent_to(role, TEXT, b"late")) == []
+
+
+# --- The last words -----------------------------------------------------------------------------------------
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("first_byte", "payload", "code", "reason"),
+    [
+        (CLOSE, b"\x03\xe8bye", 1000, "bye"),
+        (TEXT, b"\xff", 1007, "text is not UTF-8"),
+        (0x83, b"", 1002, "opcode 0x3 is reserved"),
+    ],
+    ids=["close", "text", "header"],
+)
+def test_what_came_before_the_end_can_still_be_answered(
+    role: Role, first_byte: int, payload: bytes, code: int, reason: str
+) -> None:
+    conn = open_connection(role)
+    conn.send_part("un", final=False)
+    conn.receive_data(sent_to(role, TEXT, b"a question") + sent_to(role, first_byte, payload))
+    assert conn.can_send
+    assert (conn.state, conn.close_sent) == (State.CLOSED, Close(code, reason))
+    conn.send_part("finished", final=True)
+    conn.send_text("an answer")
+    conn.ping()
+    conn.close(4000, "has no effect")
+    assert conn.data_to_send() == b"".join(
+        [
+            sent_by(role, FIRST_TEXT, b"un"),
+            sent_by(role, CONTINUATION, b"finished"),
+            sent_by(role, TEXT, b"an answer"),
+            sent_by(role, PING),
+            close_frame(role, code, reason),
+        ]
+    )
+    assert not conn.can_send
+    assert conn.data_to_send() == b""
+    with pytest.raises(StateError, match="nothing can be sent now: the connection is closed"):
+        conn.send_text("too late")
+
+
+@both_roles
+def test_the_rules_of_sending_hold_for_the_last_answers_too(role: Role) -> None:
+    conn = open_connection(role)
+    conn.send_part("un", final=False)
+    conn.receive_data(sent_to(role, CLOSE))
+    with pytest.raises(StateError, match="a message is being sent in parts"):
+        conn.send_text("an answer")
+    assert conn.data_to_send() == sent_by(role, FIRST_TEXT, b"un") + sent_by(role, CLOSE)
+
+
+@both_roles
+def test_nothing_can_be_sent_behind_a_close_of_our_own_or_without_a_handshake(role: Role) -> None:
+    conn = open_connection(role)
+    assert conn.can_send
+    conn.close()
+    assert not conn.can_send
+    for data in (sent_to(role, CLOSE), b"\xff", b""):
+        conn = closing_connection(role)
+        conn.receive_data(data)
+        assert not conn.can_send
+    conn = new_connection(role)
+    assert not conn.can_send
+    conn.receive_data(b"\x16\x03\x01")
+    assert not conn.can_send
+    conn = open_connection(role)
+    conn.receive_data(b"")
+    assert not conn.can_send

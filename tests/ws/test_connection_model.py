@@ -46,19 +46,26 @@ class Side:
         self.pipe = b""  # bytes on their way to the other side
         self.parts: list[str] | None = None
         self.close_sent: Close | None = None
+        self.echo: Closed | None = None  # leaves behind what is sent until the next flush
 
-    def flush(self) -> None:
-        self.pipe += self.conn.data_to_send()
+    @property
+    def can_send(self) -> bool:
+        return self.state is State.OPEN or self.echo is not None
 
-    def attempt(self, allowed: bool, call: Callable[[], None]) -> bool:
+    def attempt(self, allowed: bool, call: Callable[[], None], *says: Event | type[Event]) -> None:
         """Call, and see that it works if and only if the model says so."""
         if allowed:
             call()
+            self.said += says
         else:
             with pytest.raises(StateError):
                 call()
-        self.flush()
-        return allowed
+
+    def flush(self) -> None:
+        self.pipe += self.conn.data_to_send()
+        if self.echo is not None:
+            self.said.append(self.echo)
+            self.echo = None
 
 
 class TwoConnections(RuleBasedStateMachine):
@@ -68,7 +75,6 @@ class TwoConnections(RuleBasedStateMachine):
         client = self.sides["client"]
         client.conn.request_upgrade("ws://localhost/")
         client.said.append(UpgradeRequested)
-        client.flush()
         self.requested = False
 
     @initialize(connected=st.sampled_from([True, True, True, False]))
@@ -84,66 +90,64 @@ class TwoConnections(RuleBasedStateMachine):
     def accept(self) -> None:
         server = self.sides["server"]
         allowed = self.requested and server.state is State.CONNECTING
-        if server.attempt(allowed, server.conn.accept):
+        server.attempt(allowed, server.conn.accept, Opened)
+        if allowed:
             server.state = State.OPEN
-            server.said.append(Opened)
 
     @precondition(lambda self: self.requested)
     @rule(status=st.sampled_from([403, 404]))
     def refuse(self, status: int) -> None:
         server = self.sides["server"]
-        if server.attempt(server.state is State.CONNECTING, lambda: server.conn.respond(status)):
+        allowed = server.state is State.CONNECTING
+        server.attempt(allowed, lambda: server.conn.respond(status), Closed(1006, "", None))
+        if allowed:
             server.state = State.CLOSED
-            server.said.append(Closed(1006, "", None))
 
     @rule(name=SIDES, text=TEXTS)
     def send_text(self, name: str, text: str) -> None:
         side = self.sides[name]
-        allowed = side.state is State.OPEN and side.parts is None
-        if side.attempt(allowed, lambda: side.conn.send_text(text)):
-            side.said.append(TextReceived(text))
+        allowed = side.can_send and side.parts is None
+        side.attempt(allowed, lambda: side.conn.send_text(text), TextReceived(text))
 
     @rule(name=SIDES, data=st.binary(max_size=300))
     def send_binary(self, name: str, data: bytes) -> None:
         side = self.sides[name]
-        allowed = side.state is State.OPEN and side.parts is None
-        if side.attempt(allowed, lambda: side.conn.send_binary(data)):
-            side.said.append(BinaryReceived(data))
+        allowed = side.can_send and side.parts is None
+        side.attempt(allowed, lambda: side.conn.send_binary(data), BinaryReceived(data))
 
     @rule(name=SIDES, text=TEXTS, final=st.booleans())
     def send_part(self, name: str, text: str, final: bool) -> None:
         side = self.sides[name]
-        if side.attempt(side.state is State.OPEN, lambda: side.conn.send_part(text, final=final)):
-            side.parts = [*(side.parts or []), text]
-            if final:
-                side.said.append(TextReceived("".join(side.parts)))
-                side.parts = None
+        parts = [*(side.parts or []), text]
+        message = [TextReceived("".join(parts))] if final else []
+        side.attempt(side.can_send, lambda: side.conn.send_part(text, final=final), *message)
+        if side.can_send:
+            side.parts = None if final else parts
 
     @rule(name=SIDES, payload=st.binary(max_size=125), pong=st.booleans())
     def send_control(self, name: str, payload: bytes, pong: bool) -> None:
         side = self.sides[name]
         call = side.conn.pong if pong else side.conn.ping
-        if side.attempt(side.state is State.OPEN, lambda: call(payload)):
-            side.said.append(PongReceived(payload) if pong else PingReceived(payload))
+        event = PongReceived(payload) if pong else PingReceived(payload)
+        side.attempt(side.can_send, lambda: call(payload), event)
 
     @rule(name=SIDES, code=st.sampled_from([None, 1000, 1001, 4000]), reason=REASONS)
     def close(self, name: str, code: int | None, reason: str) -> None:
         side = self.sides[name]
         reason = "" if code is None else reason
-        side.attempt(side.state is not State.CONNECTING, lambda: side.conn.close(code, reason))
+        allowed = side.state is not State.CONNECTING
+        side.attempt(allowed, lambda: side.conn.close(code, reason))
         if side.state is State.OPEN:
             side.state = State.CLOSING
-            self.say_close(side, Close(1005 if code is None else code, reason))
-
-    def say_close(self, side: Side, close: Close) -> None:
-        side.close_sent = close
-        side.said.append(Closed(*close, None))
+            side.close_sent = Close(1005 if code is None else code, reason)
+            side.said.append(Closed(*side.close_sent, None))
 
     # --- The network ---
 
     @rule(name=SIDES, size=st.one_of(st.integers(1, 30), st.just(100_000)))
     def deliver(self, name: str, size: int) -> None:
         receiver, sender = self.sides[name], self.sides["server" if name == "client" else "client"]
+        sender.flush()
         chunk, sender.pipe = sender.pipe[:size], sender.pipe[size:]
         if not chunk:
             return
@@ -151,7 +155,6 @@ class TwoConnections(RuleBasedStateMachine):
             assert receiver.state is not State.CLOSED
             self.check(receiver, event, sender.said[receiver.received])
             receiver.received += 1
-        receiver.flush()
         if not sender.pipe and receiver.state is not State.CLOSED:
             assert receiver.received == len(sender.said)
 
@@ -176,9 +179,14 @@ class TwoConnections(RuleBasedStateMachine):
                 receiver.said.append(PongReceived(payload))
             case Closed(code, reason):
                 if receiver.state is State.OPEN:
-                    self.say_close(receiver, Close(code, reason))
+                    receiver.close_sent = Close(code, reason)
+                    receiver.echo = event
                 receiver.state = State.CLOSED
                 assert receiver.conn.close_received == Close(code, reason)
+
+    @rule(name=SIDES)
+    def flush(self, name: str) -> None:
+        self.sides[name].flush()
 
     @rule(name=SIDES)
     def end_the_stream(self, name: str) -> None:
@@ -198,8 +206,8 @@ class TwoConnections(RuleBasedStateMachine):
     def the_model_agrees(self) -> None:
         for side in self.sides.values():
             assert side.conn.state is side.state
+            assert side.conn.can_send is side.can_send
             assert side.conn.close_sent == side.close_sent
-            assert side.conn.data_to_send() == b""
 
 
 TestTwoConnections = TwoConnections.TestCase

@@ -1,0 +1,217 @@
+"""``WebSocketSession`` and ``TcpSession``, both roles: bytes, commands and time in any order.
+
+Held for every history, open from the start or not, on a clock that moves only between the calls:
+
+- ``receive_data``, ``handle_deadline``, ``connection_lost`` and ``data_to_send`` raise nothing. Allowed
+  exceptions: none.
+- Commands raise what their docstrings say and nothing else: ``StateError`` when the session does not take
+  messages (``accept``, ``refuse``: when nobody waits for that), ``MessageError`` for what may not be sent.
+- ``Closed`` comes at most once, last, nothing after it; and it does come, unless the session was refused.
+- The timer is never later than the next deadline, so that telling nobody is no mistake; a deadline that is
+  handled is not due again at once, for ever.
+- The outbox and the requests in flight never exceed their limits. Every request ends exactly once.
+- Whatever the peer does not do, the session ends within its timeouts, and then waits for nothing more.
+- Events, bytes and answers are the same for any chunks.
+- A session of the other role understands everything that leaves: the messages that were taken, in order, none
+  of them invalid. Two sessions that talk, answer and part understand each other to the last message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stelar_proto import messages as m
+from stelar_proto.errors import MessageError, PeerFailure, StateError
+from stelar_proto.messages import Message
+from stelar_proto.session import Closed, Session, SessionConfig
+from stelar_proto.ws import Role
+
+from .driver import Driver, Request, connect, new_session
+from .inputs import CUTS, TEXTS, corpus, mutated, same_for_any_chunks, weighted
+from .vocabulary import ACKS, EVENTS, KINDS, MESSAGES, OTHER, STREAMS, VALUES, Kind
+
+CONFIGS = st.sampled_from(
+    [
+        SessionConfig(),
+        SessionConfig(max_payload_size=300, max_frame_size=400, outbox_limit=1000, max_pending_acks=2),
+        SessionConfig(heartbeat_interval=7, heartbeat_timeout=3, connect_timeout=1, close_timeout=20),
+        SessionConfig(heartbeat_interval=None, outbox_limit=200),
+    ]
+)
+
+
+def open_pair(kind: Kind, config: SessionConfig) -> tuple[Session, Session]:
+    """A session of ``kind``, and one of the other role that it has shaken hands with."""
+    wire, role = kind
+    session, other = new_session(wire, role, config), new_session(wire, OTHER[role], SessionConfig())
+    connect(*((session, other) if role is Role.SERVER else (other, session)))
+    return session, other
+
+
+def typed(messages: list[Any]) -> list[tuple[type, Any]]:
+    """With their types: tuples of the same content are equal, whatever they are."""
+    return [(type(message), message) for message in messages]
+
+
+# --- Any history ------------------------------------------------------------------------------------------
+
+Step: TypeAlias = tuple[str, Any]
+
+
+def steps(kind: Kind) -> st.SearchStrategy[list[Step]]:
+    wire, role = kind
+    heads = mutated(corpus("http_request" if role is Role.SERVER else "http_response"))
+    heard = STREAMS[kind] if wire is not None else st.one_of(STREAMS[kind], STREAMS[kind], heads)
+    step: st.SearchStrategy[Step] = st.one_of(
+        st.tuples(st.just("receive"), heard),
+        st.tuples(st.just("receive"), heard),
+        st.tuples(st.just("advance"), st.sampled_from([0, 0.5, 3, 5, 7, 10, 30, 60, 100])),
+        st.tuples(st.just("flush"), st.sampled_from([1, 1 << 30])),
+        st.tuples(st.just("send"), MESSAGES[role]),
+        st.tuples(
+            st.just("request"),
+            st.tuples(
+                ACKS, EVENTS, VALUES, st.sampled_from([1, 5, 40]), weighted("", "close", "abort", "send")
+            ),
+        ),
+        st.tuples(st.just("close"), st.tuples(weighted(1000, 1001, 1008, 4000, 1005, 0, share=2), TEXTS)),
+        st.tuples(st.just("pause"), st.booleans()),
+        st.tuples(st.just("accept"), TEXTS),
+        st.tuples(weighted("end", "lose", "abort", "refuse", share=2), st.just(None)),
+    )
+    return st.lists(step, max_size=14)
+
+
+HISTORIES = {kind: steps(kind) for kind in KINDS}
+
+
+class Application:
+    """Calls the commands, and knows what was taken of what it said."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.taken: list[Message] = []
+        self.refused = False
+
+    def carry_out(self, step: str, argument: Any) -> None:
+        driver, session = self.driver, self.driver.session
+        match step:
+            case "receive":
+                driver.receive(argument)
+            case "end":
+                driver.receive(b"")
+            case "lose":
+                driver.lose_connection()
+            case "advance":
+                driver.advance(argument)
+            case "flush":
+                driver.flush(argument)
+            case "pause":
+                session.pause(argument, driver.now)
+            case "abort":
+                session.abort(Closed(1006, "", None))
+            case "close":
+                self._attempt(lambda: session.close(*argument, driver.now), MessageError)
+            case "send":
+                self._attempt(lambda: self.send(argument), MessageError)
+            case "request":
+                self._attempt(lambda: self.request(*argument), MessageError)
+            case "accept":
+                self._attempt(lambda: session.accept(argument))
+            case "refuse":
+                self._attempt(self._refuse)
+        driver.check()
+
+    def _attempt(self, command: Callable[[], None], *allowed: type[Exception]) -> None:
+        try:
+            command()
+        except (StateError, *allowed):
+            pass
+
+    def send(self, message: Message) -> None:
+        session = self.driver.session
+        could, count = session.can_send, session.messages_sent
+        try:
+            session.send(message)
+        except StateError:
+            assert not could
+        else:
+            assert could
+            self.taken += [message] * (session.messages_sent - count)
+
+    def request(self, ack: str, event: str, data: Any, timeout: float, reaction: str) -> None:
+        session, driver = self.driver.session, self.driver
+        reactions: dict[str, Callable[[], object]] = {
+            "close": lambda: session.close(1000, "", driver.now),
+            "abort": lambda: session.abort(Closed(1006, "", None)),
+            "send": lambda: session.can_send and self.send(m.Event("chat", 1)),
+        }
+        count = session.messages_sent
+        pending = session.request(ack, event, data, driver.now, timeout=timeout)
+        request = m.AckRequest(ack, event, data, pending.correlation_id)
+        self.taken += [request] * (session.messages_sent - count)
+        driver.requests.append(Request(pending, reactions.get(reaction, lambda: None)))
+
+    def _refuse(self) -> None:
+        self.driver.session.refuse(403, "no")
+        self.refused = True
+
+
+@given(st.data(), st.sampled_from(KINDS), CONFIGS, weighted(True, False), st.booleans())
+def test_any_history(
+    data: st.DataObject, kind: Kind, config: SessionConfig, is_open: bool, peer_reads: bool
+) -> None:
+    session, other = open_pair(kind, config) if is_open else (new_session(*kind, config), None)
+    application = Application(driver := Driver(session))
+    for step in data.draw(HISTORIES[kind]):
+        application.carry_out(*step)
+    # From here on the peer says nothing more.
+    application.carry_out("pause", False)
+    if config.heartbeat_interval is None:
+        application.carry_out("lose", None)
+    for _ in range(30):
+        if peer_reads:
+            driver.flush()
+        driver.advance(10)
+    driver.check_end(reported=not application.refused)
+    if other is not None and driver.sent:
+        *heard, last = [*other.receive_data(driver.sent, driver.now), None]
+        if heard and isinstance(heard[-1], Closed):
+            last = heard.pop()
+            assert isinstance(last, Closed)
+            assert last.error is None or isinstance(last.error, PeerFailure)
+        assert typed(heard) == typed(application.taken)[: len(heard)]
+        assert session.is_aborted or len(heard) == len(application.taken)
+
+
+# --- Any stream -------------------------------------------------------------------------------------------
+
+
+@given(st.data(), st.sampled_from(KINDS), CUTS)
+def test_the_chunks_make_no_difference(data: st.DataObject, kind: Kind, cuts: list[int]) -> None:
+    stream = data.draw(STREAMS[kind])
+
+    def outcome(chunks: list[bytes]) -> object:
+        session, _ = open_pair(kind, SessionConfig(max_payload_size=300, max_frame_size=400))
+        application = Application(driver := Driver(session))
+        for ack in ("sum", "sum", "x" * 256):
+            application.request(ack, "chat", None, 5, "")
+        for chunk in [*chunks, b""]:
+            driver.receive(chunk)
+            driver.flush()
+        return (
+            [str(event.error) if isinstance(event, Closed) else event for event in driver.events],
+            [str(request.result()) for request in driver.requests],
+            driver.sent,
+        )
+
+    same_for_any_chunks(outcome, stream, cuts)
+
+
+# --- A conversation ---------------------------------------------------------------------------------------
+
+PATIENT = SessionConfig(heartbeat_interval=5, heartbeat_timeout=1e6, connect_timeout=1e6, close_timeout=1e6)
