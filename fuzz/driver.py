@@ -1,4 +1,4 @@
-"""A session as a runtime drives it, with a clock that moves only when it is told to, and every rule looked at."""
+"""A session as a runtime drives it, on a clock that moves when it is told to, with every rule looked at."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def entropy(size: int) -> bytes:
 
 def new_session(wire: Wire, role: Role, config: SessionConfig) -> Session:
     """A session with nothing behind it; a WebSocket client has sent its handshake."""
-    sizes = {"max_payload_size": config.max_payload_size}
+    size = config.max_payload_size
     if wire is not None:
-        payloads = TcpFormat(role, dialect=wire, max_frame_size=config.max_frame_size, **sizes)
+        payloads = TcpFormat(role, dialect=wire, max_payload_size=size, max_frame_size=config.max_frame_size)
         return TcpSession(role, config, payloads=payloads, now=START)
-    envelope = WebSocketFormat(role, **sizes)
+    envelope = WebSocketFormat(role, max_payload_size=size)
     source = entropy if role is Role.CLIENT else None
     session = WebSocketSession(role, config, envelope=envelope, now=START, entropy=source)
     if role is Role.CLIENT:
@@ -62,7 +62,7 @@ class Request:
     def __init__(self, pending: PendingAck, reaction: Callable[[], object]) -> None:
         self.pending = pending
         self._reaction = reaction
-        self._ends = 0
+        self._ends = int(pending.done)  # a full outbox may have been the end of it
         pending.on_done = self._done
 
     def _done(self) -> None:

@@ -1,4 +1,4 @@
-"""What sessions say, and what they hear: messages, frames that carry them, and frames that should not exist."""
+"""What sessions say and hear: messages, frames that carry them, and frames that should not exist."""
 
 from __future__ import annotations
 

@@ -4,9 +4,11 @@ from .acks import AckLedger, PendingAck
 from .config import SessionConfig
 from .deadlines import Deadlines
 from .endpoint import Endpoint
+from .events import Closed, Event, Opened
 from .outbox import Outbox
 from .runtime import Runtime, Transport, WaitableEvent
-from .session import Closed, Event, Opened, Session, State
+from .session import Session
+from .state import State
 from .tcp import TcpSession
 from .websocket import CLIENT_ID_HEADER, WebSocketSession
 

@@ -14,8 +14,10 @@ from logging import Logger
 from typing import Any
 
 from .arguments import Handler, is_awaitable
+from .events import Closed, Event
 from .runtime import Runtime, Transport, WaitableEvent
-from .session import Closed, Event, Session, State
+from .session import Session
+from .state import State
 
 Deferred = Coroutine[Any, Any, None]
 """The rest of an event's handling, for a task to run."""

@@ -3,11 +3,6 @@
 Bytes and the time go in, messages come out; messages go in, bytes come out. A session knows nothing of other
 peers, of handlers or of sockets. All waiting is expressed as one deadline, :meth:`Session.next_deadline`.
 
-Theory of operation::
-
-    CONNECTING ──accept() or the server's yes──▶ OPEN ──close()──▶ CLOSING ──the peer's close──▶ CLOSED
-         └───────────── refused, failed, timed out, stream ended, aborted ─────────────────────────▲
-
 ``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session
 still wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream
 to be ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has a bounded time
@@ -19,55 +14,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
-from stelar_proto.errors import ConnectionLost, PeerError, PeerTimeout, SlowConsumer, StateError
+from stelar_proto.errors import ConnectionLost, PeerTimeout, SlowConsumer, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
-from stelar_proto.ws import RequestReceived, Role, UpgradeRequested
+from stelar_proto.ws import Role
 from stelar_proto.ws.close import encode_close
 
 from .acks import AckLedger, PendingAck
 from .config import SessionConfig
+from .events import Closed, Event, Opened
 from .heartbeat import Beat, Heartbeat
 from .outbox import Outbox
-
-
-class State(Enum):
-    """Where a session stands; see the picture above."""
-
-    CONNECTING = "connecting"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-_TRANSITIONS = {
-    State.CONNECTING: {State.OPEN, State.CLOSED},
-    State.OPEN: {State.CLOSING, State.CLOSED},
-    State.CLOSING: {State.CLOSED},
-    State.CLOSED: set[State](),
-}
+from .state import TRANSITIONS, State
 
 _DEAD = "Heartbeat timeout"
 # Looked up once: the attribute of an enum is slow, and these are asked for every message.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
-
-
-class Opened(NamedTuple):
-    """Client: the server took us in; messages may be sent."""
-
-
-class Closed(NamedTuple):
-    """The end, on either wire, in the terms of WebSocket; ``error`` is None if nothing went wrong."""
-
-    code: int
-    reason: str
-    error: PeerError | None
-
-
-Event: TypeAlias = Message | Opened | Closed | UpgradeRequested | RequestReceived
 
 
 class Codec(Protocol):
@@ -204,7 +168,7 @@ class Session(ABC):
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
-        if self.state is State.CLOSED and self.can_send:
+        if self.can_send and self.state is _CLOSED:
             self.can_send = False
             self._flush_codec()
         return self.outbox.take()
@@ -413,7 +377,7 @@ class Session(ABC):
             self._end_event = None
 
     def _enter(self, state: State) -> None:
-        assert state in _TRANSITIONS[self.state], (self.state, state)
+        assert state in TRANSITIONS[self.state], (self.state, state)
         if self.state is not State.CLOSING:
             self._ended_at = self._now
         self.state = state

@@ -10,7 +10,9 @@ from stelar_proto.wire import TcpFormat
 from stelar_proto.ws import CloseCode, Role
 
 from .config import SessionConfig
-from .session import Closed, Event, Session, State
+from .events import Closed, Event
+from .session import Session
+from .state import State
 
 _CONNECTING, _CLOSED = State.CONNECTING, State.CLOSED
 
@@ -128,7 +130,6 @@ class TcpSession(Session):
         data = words.encode("utf-8", "replace")[: self._max_words]
         self.codec.fail(data.decode("utf-8", "ignore"))
         self._flush_codec()
-
 
 
 def _failure(message: str) -> Closed:

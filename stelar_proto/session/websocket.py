@@ -9,7 +9,9 @@ from stelar_proto.messages import Hello, Message
 from stelar_proto.wire import WebSocketFormat
 
 from .config import SessionConfig
-from .session import Closed, Event, Opened, Session, State
+from .events import Closed, Event, Opened
+from .session import Session
+from .state import State
 
 CLIENT_ID_HEADER = "Sec-Stelar-Client-Id"
 

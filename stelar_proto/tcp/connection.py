@@ -12,7 +12,9 @@ Theory of operation::
     OPEN      sent           -> CLOSING                    reported, Ping        Closed (fault: Error
                                                            answered              sent first) -> CLOSED
     CLOSING   StateError     nothing                       reported              Closed -> CLOSED
-    CLOSED    StateError     nothing                       ignored               ignored
+    CLOSED    StateError *)  nothing                       ignored               ignored
+
+*) What came before the peer's fault can still be answered, until :meth:`Connection.data_to_send` is called.
 
 Closing is one-sided, since the protocol has no closing handshake: whoever ends sends its last frame, if any,
 and ends its stream. Frames that the peer had already sent still come in meanwhile and are still reported.

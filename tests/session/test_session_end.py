@@ -254,19 +254,55 @@ def test_a_connection_that_is_lost_after_its_end_says_nothing_more(wire: str, ro
     assert (said(session), session.messages_dropped) == (b"", 0)
 
 
+# --- the last words ---
+
+
 @wires
 @roles
 def test_what_came_in_front_of_the_end_can_still_be_answered(wire: str, role: Any) -> None:
     session = open_session(wire, role)
-    events = session.receive_data(b"\xff" * 10, 1)
-    assert ending(events)[0] in (1002, 1009)
-    session.send(Event("answer", 1))
-    assert not session.wants_eof
-    last_words = session.data_to_send()
-    assert last_words.index(b"answer" if role is SERVER or wire == "tcp" else b"") < len(last_words) - 10
+    [question, closed] = session.receive_data(from_peer(session, Event("question", 1)) + b"\xff" * 10, 1)
+    assert question == Event("question", 1)
+    assert isinstance(closed, Closed)
+    answer = Event("answer", 1)
+    session.send(answer)
+    session.send_frame(session.format.encode_frame(answer))
+    assert session.messages_sent == 2
+    assert session.receive_data(b"", 2) == []
+    assert phase(session) == "go on"  # although the peer has ended: the last words have not left
+    mask = b"\0\0\0\0" if (wire, role) == ("ws", CLIENT) else b""
+    heard = session.data_to_send()
+    assert heard.count(b"answer") == 2
+    assert heard.rindex(b"answer") < heard.rindex(b"\x88" if wire == "ws" else b"\0\5error" + mask)
+    assert phase(session) == "close"
+    with pytest.raises(StateError, match="the connection is closed"):
+        session.send(answer)
+    session.send_frame(session.format.encode_frame(answer))
+    assert (said(session), session.messages_sent) == (b"", 2)
+
+
+@wires
+@roles
+def test_what_ends_is_not_asked_any_more(wire: str, role: Any) -> None:
+    session = open_session(wire, role)
+    session.receive_data(b"\xff" * 10, 1)
+    assert session.can_send
+    with pytest.raises(StateError, match="nothing can be asked: the connection is closed"):
+        session.request("a", "x", 1, 1, timeout=5)
+    assert len(session.acks) == 0
+
+
+@wires
+@roles
+def test_last_words_that_nobody_takes_are_cut_off_at_the_close_timeout(wire: str, role: Any) -> None:
+    session = open_session(wire, role)
+    session.receive_data(b"\xff" * 10, 1)
+    assert session.next_deadline() == 6
+    assert session.handle_deadline(6) == []
+    assert phase(session) == "cut"
     with pytest.raises(StateError):
-        session.send(Event("too late", 1))
-    assert session.wants_eof
+        session.send(Event("answer", 1))
+    assert said(session) == b""
 
 
 # --- a peer that does not read ---

@@ -273,6 +273,18 @@ def test_an_error_frame_ends_the_session_with_the_words(words: bytes, code: int)
         assert said(session) == b""
 
 
+def test_what_came_in_front_of_a_disconnect_or_a_fault_can_still_be_answered() -> None:
+    answer = b"\0\0\0\x0d\0\0\5reply1"
+    for end, last_words in ((DISCONNECT, b""), (b"\0\0\0\0", tcp_error(b"INVALID_FRAME_SIZE"))):
+        session = open_session("tcp", CLIENT)
+        [question, closed] = session.receive_data(from_peer(session, Event("question", 1)) + end, 1)
+        assert isinstance(closed, Closed)
+        session.send(Event("reply", 1))
+        assert not session.wants_eof
+        assert said(session) == answer + last_words
+        assert session.wants_eof
+
+
 # --- a peer that breaks the format ---
 
 

@@ -16,7 +16,7 @@ from stelar_proto.errors import (
     UpgradeRefused,
     WebSocketError,
 )
-from stelar_proto.messages import Event, Invalid
+from stelar_proto.messages import AckRequest, AckResponse, Event, Invalid
 from stelar_proto.session import CLIENT_ID_HEADER, Closed, Opened, State, WebSocketSession
 from stelar_proto.ws import RequestReceived, UpgradeRequested
 
@@ -241,6 +241,17 @@ def test_what_came_before_a_fault_is_delivered_and_nothing_behind_it() -> None:
     assert events[0] == Event("chat", 1)
     assert isinstance(events[1], Invalid)  # an empty text
     assert ending(events[2:])[0::2] == (1002, WebSocketError)
+
+
+def test_what_came_in_front_of_a_close_is_answered_in_front_of_its_echo() -> None:
+    session = open_session("ws", SERVER)
+    ping, close = b"\x89\x81" + ZERO_MASK + b"!", b"\x88\x82" + ZERO_MASK + b"\x03\xe8"
+    question = AckRequest("sum", "getSum", [1, 2], "1")
+    data = ping + from_peer(session, question) + close
+    assert session.receive_data(data, 1) == [question, Closed(1000, "", None)]
+    session.send(AckResponse("sum", 3, "1"))
+    answer = b'{"event":"sum","data":3,"_isAck":true,"_correlationId":"1"}'
+    assert said(session) == b"\x81\x3b" + answer + b"\x8a\x01!" + b"\x88\x02\x03\xe8"
 
 
 # --- the ends, row by row ---

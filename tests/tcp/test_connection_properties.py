@@ -164,6 +164,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.state = State.OPEN
         self.inside_frame = False
         self.to_send = b""
+        self.last_words = b""
 
     def receive(self, data: bytes, frames: list[Event], closed: type[Exception] | None = None) -> None:
         events = self.conn.receive_data(data)
@@ -202,7 +203,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     def receive_wrong_frame(self, wrong: tuple[str, str, bytes]) -> None:
         _, code, data = wrong
         if self.state is State.OPEN:
-            self.to_send += error_frame(code)
+            self.last_words = error_frame(code)
         self.receive(JSON_FRAME + data + JSON_FRAME, [JSON_EVENT], FrameError)
 
     @rule()
@@ -211,7 +212,8 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     @rule()
     def send(self) -> None:
-        if self.state is State.OPEN:
+        assert self.conn.can_send is (self.state is State.OPEN or self.last_words != b"")
+        if self.conn.can_send:
             self.conn.send_frame(FrameType.JSON, "chat", b"null")
             self.to_send += JSON_FRAME
         else:
@@ -231,8 +233,8 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        assert self.conn.data_to_send() == self.to_send
-        self.to_send = b""
+        assert self.conn.data_to_send() == self.to_send + self.last_words
+        self.to_send = self.last_words = b""
 
     @invariant()
     def states_agree(self) -> None:
