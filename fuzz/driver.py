@@ -59,8 +59,9 @@ def connect(server: Session, client: Session) -> None:
 class Request:
     """A request in flight: what was asked, and whether its end was told once."""
 
-    def __init__(self, pending: PendingAck, reaction: Callable[[], object]) -> None:
+    def __init__(self, pending: PendingAck, data: object, reaction: Callable[[], object]) -> None:
         self.pending = pending
+        self.data = data
         self._reaction = reaction
         self._ends = int(pending.done)  # a full outbox may have been the end of it
         pending.on_done = self._done
@@ -95,8 +96,8 @@ class Driver:
         self._closed = False  # Closed was reported
         self._timer: float | None = None
         self._deadlines = Deadlines(self._set_timer)
-        session.on_deadline_changed = lambda: self._deadlines.schedule(self)
-        self._deadlines.schedule(self)
+        session.on_deadline_changed = self.look_again
+        self.look_again()
         self.check()
 
     # --- What a runtime does ---
@@ -134,6 +135,10 @@ class Driver:
 
     def handle_deadline(self, now: float) -> None:
         self._take(self.session.handle_deadline(now))
+
+    def look_again(self) -> None:
+        """Let the timer be set anew."""
+        self._deadlines.schedule(self)
 
     def _set_timer(self, deadline: float | None) -> None:
         self._timer = deadline

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import ssl
 import threading
 from collections.abc import AsyncIterator
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,9 @@ from stelar_proto.server import ServerApplication
 from .process import listen_error, memory_bytes
 from .tls import TlsOption, server_context
 from .transport import Stream, StreamTransport, TrioRuntime
+
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_RESOURCE_PAUSE = 0.1
 
 
 class StelarServer(ServerApplication):
@@ -47,7 +50,7 @@ class StelarServer(ServerApplication):
         self._tls = server_context(tls)
         self._ports: list[int] = []
         self._loop_runtime: TrioRuntime | None = None
-        self._listening = trio.CancelScope()
+        self._listening: dict[trio.SocketListener, trio.CancelScope] = {}
         self._stop_requested = trio.Event()
         self._stopped: trio.Event | None = None
 
@@ -62,7 +65,6 @@ class StelarServer(ServerApplication):
         self.begin(runtime)
         self._loop_runtime = runtime
         self._stop_requested = trio.Event()
-        self._listening = trio.CancelScope()
         config = self.config
         listeners: list[tuple[str, trio.SocketListener]] = []
         await runtime.start()
@@ -77,18 +79,27 @@ class StelarServer(ServerApplication):
                 listener.socket.close()
             await self._finish(runtime)
             raise
-        runtime.nursery.start_soon(self._accept, runtime, listeners)
+        self._listening = {listener: trio.CancelScope() for _, listener in listeners}
+        for kind, listener in listeners:
+            runtime.nursery.start_soon(self._accept, kind, listener, runtime)
         return self.get_port()
 
-    async def _accept(self, runtime: TrioRuntime, listeners: list[tuple[str, trio.SocketListener]]) -> None:
-        with self._listening:
-            async with trio.open_nursery() as accepting:
-                for kind, listener in listeners:
-                    handler = partial(self._serve_stream, kind, runtime)
-                    accepting.start_soon(
-                        partial(trio.serve_listeners, handler, [listener], handler_nursery=runtime.nursery)
-                    )
+    @trio.lowlevel.enable_ki_protection
+    async def _accept(self, kind: str, listener: trio.SocketListener, runtime: TrioRuntime) -> None:
+        with listener.socket, self._listening[listener]:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    # Connections wait in the backlog until others have ended.
+                    self.logger.error("cannot accept connections for a moment: %s", error)
+                    await trio.sleep(_RESOURCE_PAUSE)
+                else:
+                    runtime.nursery.start_soon(self._serve_stream, kind, runtime, stream)
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve_stream(self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream) -> None:
         stream = plain if self._tls is None else await self._secure(plain, self._tls)
         if stream is None:
@@ -138,7 +149,8 @@ class StelarServer(ServerApplication):
             return
         self._stopped = trio.Event()
         try:
-            self._listening.cancel()
+            for scope in self._listening.values():
+                scope.cancel()
             emptied = self.shut_down()
             with trio.move_on_after(self.config.shutdown_timeout):
                 await emptied.wait()
@@ -184,6 +196,7 @@ class StelarServer(ServerApplication):
             self._loop_runtime.nursery.start_soon(self._handle_signals, signals)
             await self.serve()
 
+    @trio.lowlevel.enable_ki_protection
     async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
         async for _ in signals:
             if self._stop_requested.is_set():

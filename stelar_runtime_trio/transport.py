@@ -47,7 +47,8 @@ class TrioRuntime:
         """Have tasks run from now on, until :meth:`close` or the end of trio's run.
 
         They run beside the caller's tasks, not under one of its nurseries: what goes wrong in the caller is
-        so not wrapped into a group, and entering and leaving are plain calls, as they are on asyncio.
+        so not wrapped into a group, and entering and leaving are plain calls, as they are on asyncio. Each of
+        them is protected against KeyboardInterrupt, which is so raised in trio's main task.
         """
         started = trio.Event()
         trio.lowlevel.spawn_system_task(self._run, started, context=contextvars.copy_context())
@@ -77,6 +78,7 @@ class TrioRuntime:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
         self._deadline = self._timer_scope.deadline = inf if deadline is None else deadline
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_timer(self) -> None:
         while True:
             with trio.CancelScope(deadline=self._deadline) as self._timer_scope:
@@ -89,6 +91,7 @@ class TrioRuntime:
         self._dirty.append(transport)
         self._dirty_event.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_flushes(self) -> None:
         while True:
             await self._dirty_event.wait()
@@ -98,6 +101,7 @@ class TrioRuntime:
                 transport.flush()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
     await coroutine
 
@@ -138,6 +142,7 @@ class StreamTransport:
             return None
         return address[0] if isinstance(address, tuple) else None
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, attach: Callable[[StreamTransport], Endpoint]) -> None:
         """Carry the endpoint that ``attach`` returns until it has ended, then close the stream."""
         self._flush_is_due = True
@@ -212,6 +217,7 @@ class StreamTransport:
             self._scope.cancel()
             return b""
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self, data: bytes) -> None:
         try:
             while data:

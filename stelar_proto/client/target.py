@@ -56,7 +56,7 @@ def parse_target(url: str | int, *, mode: str | None = None, secure: bool = Fals
     """
     if mode not in (None, "ws", "tcp"):
         raise ValueError(f"mode must be 'ws' or 'tcp', not {mode!r}")
-    text = str(url).strip()
+    text = f"localhost:{url}" if isinstance(url, int) else url.strip()
     if text.isdecimal():
         text = f"localhost:{text}"
     match = _SCHEME.match(text)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .application import ServerApplication
 
 
-
 class Peer(Endpoint):
     """A connection from its first byte, and a client from the moment it is admitted.
 

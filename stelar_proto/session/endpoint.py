@@ -7,6 +7,7 @@ are not events for handlers and never wait. When more than ``inbox_limit`` event
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
@@ -27,7 +28,7 @@ Deferred = Coroutine[Any, Any, None]
 _PATIENCE = 16
 
 
-class Endpoint:
+class Endpoint(ABC):
     """One connection as its transport drives it; a server's peers and a client's connections derive from it.
 
     Arguments:
@@ -164,10 +165,11 @@ class Endpoint:
 
     # --- Events in order --------------------------------------------------------------------------------
 
+    @abstractmethod
     def _handle(self, event: Event) -> Deferred | None:
         """Handle ``event``; return the rest if an awaitable came up. Must not raise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_closed(self, event: Closed) -> None:
         """The session ended: leave every registry. Its handlers run when its turn comes."""
 

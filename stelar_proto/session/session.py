@@ -344,12 +344,8 @@ class Session(ABC):
             return
         self.client_id = client_id
         if self.state is State.CONNECTING:
-            self._open()
+            self._enter(State.OPEN)
             events.append(Opened())
-
-    def _open(self) -> None:
-        self._enter(State.OPEN)
-        self._heartbeat.received(self._now)
 
     def _end(self, end: Closed) -> None:
         """Enter CLOSED, once; ``end`` is the last event, as soon as there is a call to return it."""
@@ -369,7 +365,6 @@ class Session(ABC):
         self._aborted = True
         self.can_send = False
         self.messages_dropped += self.outbox.clear()
-        self._deadline_changed()
 
     def _report_end(self, events: list[Event]) -> None:
         if self._end_event is not None:

@@ -54,7 +54,7 @@ class TcpSession(Session):
         self._demand_connecting()
         hello = self._encode(Hello(client_id))
         self.client_id = client_id
-        self._open()
+        self._enter(State.OPEN)
         self._push(hello)
 
     def refuse(self, status: int, message: str) -> None:

@@ -70,7 +70,7 @@ class WebSocketSession(Session):
         hello = self._encode(Hello(client_id)) if self._announce_id else None
         self.codec.accept(headers=[(CLIENT_ID_HEADER, client_id)])
         self.client_id = client_id
-        self._open()
+        self._enter(State.OPEN)
         self._flush_codec()
         if hello is not None:
             self._push(hello)
@@ -123,7 +123,7 @@ class WebSocketSession(Session):
                 events.append(event)
             case ws.Opened(response):
                 self.client_id = response.headers.get(CLIENT_ID_HEADER)
-                self._open()
+                self._enter(State.OPEN)
                 events.append(Opened())
             case ws.Closed():
                 self._end(Closed(*event))

@@ -93,7 +93,7 @@ class MaskSource:
 
     __slots__ = ("_entropy", "_keys")
 
-    _BLOCK_SIZE = 1024
+    _BLOCK_SIZE = 256
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy

@@ -24,6 +24,7 @@ class ServerOpening:
 
     __slots__ = ("_reader", "_upgrade", "request")
 
+    # What only the other side has, so that both are driven alike.
     response: Response | None = None
     trailing = b""
 

@@ -69,11 +69,11 @@ class RawWebSocketServer(RawServer):
         assert rest == b""
         return self.request_head
 
-    def accept(self, key: bytes | None = None) -> bytes:
+    def accept(self, key: bytes | None = None, guid: bytes = _GUID) -> bytes:
         """The 101 for ``key``, by default the one that was asked with."""
         if key is None:
             key = self.read_request().partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-        accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
+        accept = base64.b64encode(hashlib.sha1(key + guid).digest())
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         return head + b"Sec-WebSocket-Accept: " + accept + b"\r\nSec-Stelar-Client-Id: me\r\n\r\n"
 
@@ -151,7 +151,9 @@ class RawTcpServer(RawServer):
 
     def error(self, ack: str, code: str, message: str, correlation_id: str | None = None) -> bytes:
         fields = {"code": code, "message": message}
-        return frame(10, ack, to_json({**fields, "_correlationId": correlation_id} if correlation_id else fields))
+        return frame(
+            10, ack, to_json({**fields, "_correlationId": correlation_id} if correlation_id else fields)
+        )
 
     def request(self, ack: str, event: str, correlation_id: str) -> bytes:
         return frame(4, ack, to_json({"event": event, "data": 1, "_correlationId": correlation_id}))
@@ -197,7 +199,7 @@ class House:
         return VirtualClient(self.network, self.url, **options)
 
     def dial(self, client: VirtualClient) -> tuple[VirtualTask[None], RawServer]:
-        """Have ``client`` connect; return that, and the server's end of the connection, which has said nothing."""
+        """Have ``client`` connect; return that, and the server's end, which has said nothing."""
         connecting = self.loop.start(client.connect())
         self.loop.run_until_idle()
         return connecting, SERVERS[self.wire](self.streams[-1])

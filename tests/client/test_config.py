@@ -61,7 +61,12 @@ def test_headers_that_are_the_handshake_s_own_are_refused_when_they_are_given(na
 
 
 def test_what_concerns_the_session_is_handed_on() -> None:
-    options = {"connect_timeout": 1.0, "heartbeat_interval": None, "heartbeat_timeout": 3.0, "close_timeout": 4.0}
+    options = {
+        "connect_timeout": 1.0,
+        "heartbeat_interval": None,
+        "heartbeat_timeout": 3.0,
+        "close_timeout": 4.0,
+    }
     sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 700}
     config = ClientConfig(**options, **sizes, tcp_dialect="npm", accept_npm_handshake=True)  # type: ignore[arg-type]
     session = config.session_config()

@@ -165,7 +165,10 @@ def test_a_handler_that_raises_is_logged_and_disturbs_nothing(
     assert house.log == [("all", "x", None)]
     raised = [record for record in caplog.records if record.exc_info]
     assert [record.name for record in raised] == ["stelar.client"] * 2
-    assert ["fail raised" in raised[0].getMessage(), "fail_too raised" in raised[1].getMessage()] == [True, True]
+    assert ["fail raised" in raised[0].getMessage(), "fail_too raised" in raised[1].getMessage()] == [
+        True,
+        True,
+    ]
 
 
 def test_names_that_no_server_sends_are_refused(house: House) -> None:
@@ -183,7 +186,7 @@ def test_names_that_no_server_sends_are_refused(house: House) -> None:
         client.on_all(5)  # type: ignore[type-var]
 
 
-# --- What the client itself has to tell -----------------------------------------------------------------------
+# --- What the client itself has to tell -------------------------------------------------------------------
 
 
 def test_connect_and_disconnect_frame_everything_else(house: House) -> None:

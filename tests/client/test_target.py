@@ -46,7 +46,13 @@ def test_a_url_says_where_and_how(
     url: str | int, options: dict[str, Any], wire: str, secure: bool, host: str, port: int, shown: str
 ) -> None:
     target = parse_target(url, **options)
-    assert (target.wire, target.secure, target.host, target.port, target.url) == (wire, secure, host, port, shown)
+    assert (target.wire, target.secure, target.host, target.port, target.url) == (
+        wire,
+        secure,
+        host,
+        port,
+        shown,
+    )
 
 
 @pytest.mark.parametrize(

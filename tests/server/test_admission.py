@@ -45,7 +45,9 @@ def test_the_id_is_the_first_thing_a_client_is_told(house: House, wire: str) -> 
         return
     stream.send(UPGRADE)
     assert stream.take() == (
-        ACCEPTED + b"Sec-Stelar-Client-Id: c1\r\n\r\n" + b'\x81\x2d{"event":"stelar:connect","data":{"id":"c1"}}'
+        ACCEPTED
+        + b"Sec-Stelar-Client-Id: c1\r\n\r\n"
+        + b'\x81\x2d{"event":"stelar:connect","data":{"id":"c1"}}'
     )
 
 
@@ -232,7 +234,7 @@ def test_a_dead_client_is_dropped(house: House, wire: str) -> None:
     assert gone == [{"code": 1011, "reason": "Heartbeat timeout"}]
 
 
-# --- Starting and stopping ------------------------------------------------------------------------------------
+# --- Starting and stopping --------------------------------------------------------------------------------
 
 
 def test_a_stopping_server_says_goodbye_and_takes_nobody_in(house: House, wire: str) -> None:

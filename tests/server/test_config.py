@@ -84,7 +84,12 @@ def test_an_option_that_there_is_not_is_a_type_error() -> None:
 
 
 def test_what_concerns_the_sessions_is_handed_on() -> None:
-    options = {"connect_timeout": 1.0, "heartbeat_interval": 2.0, "heartbeat_timeout": 3.0, "close_timeout": 4.0}
+    options = {
+        "connect_timeout": 1.0,
+        "heartbeat_interval": 2.0,
+        "heartbeat_timeout": 3.0,
+        "close_timeout": 4.0,
+    }
     sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 700}
     session = ServerConfig(**options, **sizes, tcp_dialect="npm").session_config()  # type: ignore[arg-type]
     assert {name: getattr(session, name) for name in (*options, *sizes)} == {**options, **sizes}

@@ -20,7 +20,9 @@ def _served(house: House) -> None:
 
 def test_a_handler_is_given_the_event_its_data_and_the_client(house: House, wire: str) -> None:
     seen: list[Any] = []
-    house.server.on("chat", lambda ctx: seen.append((ctx.event, ctx.data, ctx.is_binary, ctx.id, ctx.transport)))
+    house.server.on(
+        "chat", lambda ctx: seen.append((ctx.event, ctx.data, ctx.is_binary, ctx.id, ctx.transport))
+    )
     client = house.connect(wire)
     client.say("chat", {"text": "hola"})
     client.stream.send(client.binary("chat", b"\0\1"))
@@ -78,7 +80,9 @@ def test_plain_handlers_need_no_task(house: House, wire: str) -> None:
     assert house.server.virtual_runtime.spawned == 0
 
 
-def test_one_client_s_messages_are_handled_one_at_a_time_and_others_do_not_wait(house: House, wire: str) -> None:
+def test_one_client_s_messages_are_handled_one_at_a_time_and_others_do_not_wait(
+    house: House, wire: str
+) -> None:
     gates = {"c1": VirtualEvent(), "c2": VirtualEvent()}
     log: list[tuple[str, str, int]] = []
 
@@ -156,7 +160,7 @@ def test_a_client_that_is_not_read_is_not_taken_for_dead(house: House, wire: str
     assert house.server.get_clients() == ["c1"]
 
 
-# --- Coming and going -----------------------------------------------------------------------------------------
+# --- Coming and going -------------------------------------------------------------------------------------
 
 
 def test_connection_handlers_come_before_everything_that_the_client_says(house: House, wire: str) -> None:
@@ -240,7 +244,9 @@ def test_a_disconnect_handler_that_raises_leaves_nothing_behind(
     house.loop.run(house.server.stop())
 
 
-def test_even_a_disconnect_handler_that_stops_the_program_leaves_nothing_behind(house: House, wire: str) -> None:
+def test_even_a_disconnect_handler_that_stops_the_program_leaves_nothing_behind(
+    house: House, wire: str
+) -> None:
     @house.server.on_disconnect
     def interrupt(ctx: Context) -> None:
         raise KeyboardInterrupt
@@ -303,14 +309,26 @@ def test_a_server_may_be_stopped_by_a_handler(house: House, wire: str) -> None:
         assert client.heard() == [("closed", 1001, "Server shutting down")]
         house.leave(client)
     assert gone == [
-        ("c2", {"code": 1000 if wire == "ws" else 1001, "reason": "" if wire == "ws" else "Server shutting down"}),
-        ("c1", {"code": 1000 if wire == "ws" else 1001, "reason": "" if wire == "ws" else "Server shutting down"}),
+        (
+            "c2",
+            {
+                "code": 1000 if wire == "ws" else 1001,
+                "reason": "" if wire == "ws" else "Server shutting down",
+            },
+        ),
+        (
+            "c1",
+            {
+                "code": 1000 if wire == "ws" else 1001,
+                "reason": "" if wire == "ws" else "Server shutting down",
+            },
+        ),
     ]
     with pytest.raises(StateError, match="not running"):
         _ = house.server.runtime
 
 
-# --- Registering ----------------------------------------------------------------------------------------------
+# --- Registering ------------------------------------------------------------------------------------------
 
 
 def test_names_that_clients_cannot_send_are_refused_when_registering(house: House) -> None:
@@ -355,7 +373,7 @@ def test_only_one_handler_can_answer(house: House) -> None:
         house.server.on_ack("sum", lambda ctx: 2)
 
 
-# --- The context ----------------------------------------------------------------------------------------------
+# --- The context ------------------------------------------------------------------------------------------
 
 
 def test_what_the_context_knows_of_its_client(house: House, wire: str) -> None:

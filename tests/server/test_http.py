@@ -41,7 +41,7 @@ def parse(received: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
-# --- Health ---------------------------------------------------------------------------------------------------
+# --- Health -----------------------------------------------------------------------------------------------
 
 
 def test_the_health_document_has_the_keys_that_monitors_know(house: House, wire: str) -> None:
@@ -51,7 +51,11 @@ def test_the_health_document_has_the_keys_that_monitors_know(house: House, wire:
     house.leave(house.connect(wire))
     house.loop.advance(20.5)
     status, headers, body = answer(house, b"GET /health HTTP/1.1")
-    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "application/json", "no-store")
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (
+        200,
+        "application/json",
+        "no-store",
+    )
     assert json.loads(body) == {
         "status": "ok",
         "totalConnections": 2,
@@ -99,7 +103,7 @@ def test_http_is_no_client(house: House) -> None:
     assert house.server.get_stats().total_connections == 0
 
 
-# --- Pages ----------------------------------------------------------------------------------------------------
+# --- Pages ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
@@ -118,7 +122,12 @@ def test_a_page_is_what_its_handler_returns(house: House, is_async: bool) -> Non
     stream = ask(house, b"GET /page?a=1 HTTP/1.1")
     house.loop.advance(1)
     status, headers, body = parse(stream.take())
-    assert (status, headers["Content-Type"], headers["X-Page"], body.decode()) == (200, "text/html", "1", "¡hola!")
+    assert (status, headers["Content-Type"], headers["X-Page"], body.decode()) == (
+        200,
+        "text/html",
+        "1",
+        "¡hola!",
+    )
     assert stream.has_ended
     assert requests[0].query == {"a": ["1"]}
     assert house.server.virtual_runtime.spawned == int(is_async)

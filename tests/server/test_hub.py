@@ -19,7 +19,8 @@ class Member:
 def test_an_empty_hub() -> None:
     hub: Hub[Member] = Hub()
     assert len(hub) == 0
-    assert list(hub) == list(hub.members()) == list(hub.members("a")) == hub.rooms() == []
+    assert list(hub) == list(hub.members()) == list(hub.members("a")) == []
+    assert hub.rooms() == []
     assert hub.get("x") is None
     assert "x" not in hub
 

@@ -1,4 +1,4 @@
-"""A whole server at random: clients of both wires come, talk, misbehave and go, and nothing is left of them."""
+"""A whole server at random: clients of both wires come, talk, misbehave and go; nothing is left of them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ServerMachine(RuleBasedStateMachine):
         await self.house.loop.sleep(0.5)
         raise RuntimeError("on purpose")
 
-    # --- Coming -------------------------------------------------------------------------------------------
+    # --- Coming -----------------------------------------------------------------------------------------
 
     @rule(target=clients, wire=WIRES)
     def connect(self, wire: str) -> Any:
@@ -122,11 +122,13 @@ class ServerMachine(RuleBasedStateMachine):
         self.streams.append(stream)
         return stream
 
-    @rule(request=st.sampled_from([UPGRADE[:30], b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense", b""]))
+    @rule(
+        request=st.sampled_from([UPGRADE[:30], b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense", b""])
+    )
     def come_and_be_no_client(self, request: bytes) -> None:
         self.open_stream("ws").send(request)
 
-    # --- Talking ------------------------------------------------------------------------------------------
+    # --- Talking ----------------------------------------------------------------------------------------
 
     @rule(client=clients, action=st.sampled_from(["join", "leave"]), room=ROOMS)
     def move(self, client: Client, action: str, room: str) -> None:
@@ -158,7 +160,7 @@ class ServerMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.house.loop.advance(seconds)
 
-    # --- Going --------------------------------------------------------------------------------------------
+    # --- Going ------------------------------------------------------------------------------------------
 
     @rule(client=consumes(clients), garbage=st.sampled_from([b"\xff\xff\xff\xff", b"\x81\x01x", b"\0" * 20]))
     def break_the_protocol(self, client: Client, garbage: bytes) -> None:
@@ -183,7 +185,7 @@ class ServerMachine(RuleBasedStateMachine):
         assert self.server.disconnect(client.id, code, "go") is is_here
         self.house.loop.run_until_idle()
 
-    # --- What must hold -----------------------------------------------------------------------------------
+    # --- What must hold ---------------------------------------------------------------------------------
 
     @invariant()
     def the_registries_agree(self) -> None:
@@ -207,7 +209,9 @@ class ServerMachine(RuleBasedStateMachine):
             client.listen()
             is_open = not any(kind == "closed" for kind, *_ in client.heard)  # behind a close nothing is told
             if client.reads and is_open and client.id in self.server.get_clients():
-                rooms = {room for room in self.server.get_rooms() if client.id in self.server.get_clients(room)}
+                rooms = {
+                    room for room in self.server.get_rooms() if client.id in self.server.get_clients(room)
+                }
                 assert client.rooms() == rooms
                 assert len(rooms) <= MAX_ROOMS_PER_CLIENT
 
@@ -221,13 +225,17 @@ class ServerMachine(RuleBasedStateMachine):
             client.listen()
         server = self.server
         stats = server.get_stats()
-        assert (server.get_clients(), server.get_rooms(), len(server._peers), len(server._deadlines)) == ([], [], 0, 0)
+        assert (server.get_clients(), server.get_rooms(), len(server._peers), len(server._deadlines)) == (
+            [],
+            [],
+            0,
+            0,
+        )
         assert self.house.loop.tasks == []
         assert server.virtual_runtime.deadline is None
         assert Counter(self.gone) == Counter(self.came)
         heard = sum(kind != "closed" for client in self.everybody for kind, *_ in client.heard)
         assert heard <= stats.total_messages_sent <= heard + stats.dropped_messages
-        # A client's last message may be its last event and a close in one.
         assert stats.total_messages_received <= sum(client.sent for client in self.everybody)
 
 

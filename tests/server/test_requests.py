@@ -19,7 +19,9 @@ def _served(house: House) -> None:
     house.serve()
 
 
-def ask(client: RawClient, event: str, data: object = None, ack: str = "name", id_: str | None = "7") -> list[Heard]:
+def ask(
+    client: RawClient, event: str, data: object = None, ack: str = "name", id_: str | None = "7"
+) -> list[Heard]:
     """Ask, and return what is heard at once."""
     client.stream.send(client.request(ack, event, data, id_))
     return client.heard()
@@ -27,7 +29,9 @@ def ask(client: RawClient, event: str, data: object = None, ack: str = "name", i
 
 @pytest.mark.parametrize("answer", [None, 0, "ñ", [1], {"data": 1, "_isAck": True}], ids=repr)
 @pytest.mark.parametrize("correlation_id", [None, "7"])
-def test_the_return_value_is_the_answer(house: House, wire: str, answer: Any, correlation_id: str | None) -> None:
+def test_the_return_value_is_the_answer(
+    house: House, wire: str, answer: Any, correlation_id: str | None
+) -> None:
     async def later(ctx: Context) -> Any:
         return answer
 
@@ -65,7 +69,9 @@ def test_requests_are_handled_in_order_with_the_events(house: House, wire: str) 
     house.server.on_ack("quick", lambda ctx: log.append("quick"))
     client = house.connect(wire)
     client.stream.send(
-        client.request("a", "slow", None, "1") + client.event("event") + client.request("b", "quick", None, "2")
+        client.request("a", "slow", None, "1")
+        + client.event("event")
+        + client.request("b", "quick", None, "2")
     )
     assert log == []
     gate.set()
@@ -111,7 +117,9 @@ def test_any_other_exception_is_logged_and_answered_without_its_text(
     assert [str(error) for error in raised(caplog.records)] == ["the password is 1234"]
 
 
-@pytest.mark.parametrize("answer", [{1}, float("inf"), "\ud800", "x" * 11_000_000], ids=["set", "inf", "surrogate", "big"])
+@pytest.mark.parametrize(
+    "answer", [{1}, float("inf"), "\ud800", "x" * 11_000_000], ids=["set", "inf", "surrogate", "big"]
+)
 def test_an_answer_that_cannot_be_said_is_logged_and_answered_as_a_failure(
     house: House, wire: str, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,7 +160,7 @@ def test_an_answer_for_a_client_that_has_gone_is_dropped(house: House, wire: str
     assert answers == [False]
 
 
-# --- ctx.ack --------------------------------------------------------------------------------------------------
+# --- ctx.ack ----------------------------------------------------------------------------------------------
 
 
 def test_an_ordinary_handler_may_answer(house: House, wire: str) -> None:
@@ -243,7 +251,9 @@ def test_a_handler_that_raises_behind_its_answer_is_only_logged(
     assert [str(error) for error in raised(caplog.records)] == ["too late"]
 
 
-def test_an_event_that_raises_answers_nothing(house: House, wire: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_that_raises_answers_nothing(
+    house: House, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(ctx: Context) -> None:
         raise HandlerError("nobody asked")
 

@@ -78,9 +78,7 @@ def test_a_message_to_a_room_reaches_its_members_on_both_wires_and_nobody_else(h
     assert heard_by(*clients) == [both, [*both, *excluded], [*both, *excluded], []]
 
 
-def test_a_client_in_too_many_rooms_may_not_join_another(
-    wire: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_in_too_many_rooms_may_not_join_another(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     house = House()
     house.serve(max_rooms_per_client=2)
     client = house.connect(wire)

@@ -113,7 +113,7 @@ def scene(wire: str) -> Iterator[Scene]:
     scene.loop.close()
 
 
-# --- Order --------------------------------------------------------------------------------------------------
+# --- Order ------------------------------------------------------------------------------------------------
 
 
 def test_plain_functions_run_inside_receive_data_without_a_task(scene: Scene) -> None:
@@ -218,6 +218,16 @@ def test_a_handler_that_is_cancelled_takes_nothing_with_it(scene: Scene) -> None
     assert scene.endpoint.seen == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_handler_that_is_cancelled_when_its_connection_is_gone_touches_no_stream(scene: Scene) -> None:
+    scene.endpoint.handler = lambda data: VirtualEvent().wait()
+    scene.stream.send(scene.events(*range(LIMIT + 1)))
+    scene.stream.reset()
+    scene.runtime.close()
+    scene.run()
+    assert scene.loop.tasks == []
+    assert not scene.transport.is_reading
+
+
 def test_a_plain_handler_that_stops_the_program_leaves_the_rest_to_the_next_call(scene: Scene) -> None:
     def interrupt(data: int) -> None:
         if data == 1:
@@ -230,7 +240,7 @@ def test_a_plain_handler_that_stops_the_program_leaves_the_rest_to_the_next_call
     assert scene.endpoint.seen == [1, 2, 3]
 
 
-# --- The end ------------------------------------------------------------------------------------------------
+# --- The end ----------------------------------------------------------------------------------------------
 
 
 def test_the_end_comes_in_its_turn_and_once(scene: Scene) -> None:
@@ -300,7 +310,7 @@ def test_a_handler_that_closes_its_own_connection_still_hears_what_came_with_it(
     assert [str(end.error) for end in scene.endpoint.closed] == ["the peer did not close within 5 s"]
 
 
-# --- Back pressure ------------------------------------------------------------------------------------------
+# --- Back pressure ----------------------------------------------------------------------------------------
 
 
 def test_reading_pauses_at_the_limit_and_goes_on_at_half_of_it(scene: Scene) -> None:
@@ -427,7 +437,7 @@ def test_closing_reads_on_so_that_the_peer_can_be_heard_to_agree(scene: Scene) -
     assert scene.endpoint.closed == [Closed(1000, "", None)]
 
 
-# --- Questions and drain ------------------------------------------------------------------------------------
+# --- Questions and drain ----------------------------------------------------------------------------------
 
 
 def test_a_question_ends_with_its_answer(scene: Scene) -> None:

@@ -23,6 +23,7 @@ from stelar_proto.session import Closed, Opened, State
 
 from .peers import (
     CLIENT,
+    PING,
     SERVER,
     from_peer,
     new_session,
@@ -296,8 +297,12 @@ def test_who_is_told_of_an_answer_may_end_the_session_and_hears_no_more(wire: st
     pending = session.request("a", "x", 1, 0, timeout=5)
     end = Closed(1006, "enough", None)
     pending.on_done = lambda: session.abort(end)
-    data = from_peer(session, AckResponse("a", 1, "1"), Event("chat", 1))
+    ping = PING[wire]
+    data = ping + from_peer(session, AckResponse("a", 1, "1"), Event("chat", 1)) + ping
     assert session.receive_data(data, 0) == [end]
+    with pytest.raises(StateError):
+        session.send(Event("chat", 1))
+    assert said(session) == b""
     assert session.receive_data(data, 0) == []
 
 

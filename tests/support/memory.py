@@ -62,7 +62,7 @@ class VirtualTransport:
         self._flush_is_due = False
         self._end_sent = False
 
-    # --- For the endpoint ---------------------------------------------------------------------------------
+    # --- For the endpoint -------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         if not self._flush_is_due:
@@ -79,7 +79,7 @@ class VirtualTransport:
         self.is_reading = True
         self._loop.call_soon(self._deliver)
 
-    # --- For the other end --------------------------------------------------------------------------------
+    # --- For the other end ------------------------------------------------------------------------------
 
     @property
     def is_full(self) -> bool:
@@ -98,7 +98,7 @@ class VirtualTransport:
     def has_room(self) -> None:
         self.flush_soon()
 
-    # --- In the loop's turn -------------------------------------------------------------------------------
+    # --- In the loop's turn -----------------------------------------------------------------------------
 
     def _deliver(self) -> None:
         was_full = self.is_full
@@ -146,6 +146,8 @@ class RawStream:
         """Whether the other side has ended its stream."""
         self.is_cut = False
         """Whether the other side has cut the connection."""
+        self.writes: list[int] = []
+        """The sizes of what was written to it."""
         self._loop = loop
         self._received = bytearray()
         self._is_reading = True
@@ -180,7 +182,7 @@ class RawStream:
         self.transport.has_room()
         self._loop.run_until_idle()
 
-    # --- For the transport at the other end -----------------------------------------------------------------
+    # --- For the transport at the other end -------------------------------------------------------------
 
     @property
     def is_full(self) -> bool:
@@ -188,6 +190,7 @@ class RawStream:
 
     def feed(self, data: bytes) -> None:
         if data:
+            self.writes.append(len(data))
             self._received += data
         else:
             self.has_ended = True

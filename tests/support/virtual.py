@@ -153,7 +153,7 @@ class VirtualLoop:
         self._timer_count = 0
         self._is_running = False
 
-    # --- What is to be done --------------------------------------------------------------------------------
+    # --- What is to be done -----------------------------------------------------------------------------
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` behind everything that is to be done already."""
@@ -185,7 +185,7 @@ class VirtualLoop:
         finally:
             timer.cancel()
 
-    # --- Running -------------------------------------------------------------------------------------------
+    # --- Running ----------------------------------------------------------------------------------------
 
     def run_until_idle(self) -> None:
         """Do everything that can be done without moving the clock.
