@@ -255,6 +255,7 @@ class ServerApplication(HandlerRegistry):
         """Cut every connection that is left."""
         for peer in tuple(self._peers):
             peer.session.abort(Closed(1001, "Server shutting down", None))
+            peer.flush_soon()
 
     def finish(self) -> None:
         """The server has stopped; it may be started again."""

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client.house import House
+from tests.support.strictness import assertions_raised
 
 
 @pytest.fixture(params=["ws", "tcp"])
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
     house = House(request.param)
-    yield house
+    with assertions_raised():
+        yield house
     house.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.server.house import House
+from tests.support.strictness import assertions_raised
 
 
 @pytest.fixture(params=["ws", "tcp"])
@@ -17,5 +18,6 @@ def wire(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def house() -> Iterator[House]:
     house = House()
-    yield house
+    with assertions_raised():
+        yield house
     house.close()

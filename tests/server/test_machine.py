@@ -14,6 +14,7 @@ from stelar_proto.errors import HandlerError
 from stelar_proto.server import Context
 from tests.server.house import House
 from tests.support.memory import RawStream
+from tests.support.strictness import assertions_raised
 from tests.support.wires import CLIENTS, UPGRADE, Heard, RawClient
 
 ROOMS = st.sampled_from(["r", "s", "sala ñ", "x" * 256])
@@ -22,8 +23,8 @@ EVENTS = st.sampled_from(["say", "fail", "slow", "leave", "unknown", "flood"])
 MAX_CONNECTIONS = 4
 MAX_ROOMS_PER_CLIENT = 2
 
-SILENT = logging.getLogger("stelar.silent")
-SILENT.disabled = True
+LOGGER = logging.getLogger("machine")
+LOGGER.propagate = False
 
 
 class Client:
@@ -66,12 +67,14 @@ class ServerMachine(RuleBasedStateMachine):
         super().__init__()
         self.house = House()
         server = self.server = self.house.serve(
-            logger=SILENT,
+            logger=LOGGER,
             max_connections=MAX_CONNECTIONS,
             max_rooms_per_client=MAX_ROOMS_PER_CLIENT,
             outbox_limit=5000,
             inbox_limit=2,
         )
+        self.strictness = assertions_raised("machine")
+        self.strictness.__enter__()
         self.everybody: list[Client] = []
         self.streams: list[RawStream] = []
         self.came: list[str] = []
@@ -223,6 +226,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.house.loop.advance(100.0)  # the slowest handlers, and every timer that was ever set
         for client in self.everybody:
             client.listen()
+        self.strictness.__exit__(None, None, None)
         server = self.server
         stats = server.get_stats()
         assert (server.get_clients(), server.get_rooms(), len(server._peers), len(server._deadlines)) == (

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
-from stelar_proto.messages import Hello, Message
+from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Hello, Join, Leave, Message
+from stelar_proto.messages import Event as EventMessage
 from stelar_proto.session import Closed, Event, Session, SessionConfig, State, TcpSession, WebSocketSession
 from stelar_proto.tcp import Dialect
 from stelar_proto.wire import Format, TcpFormat, WebSocketFormat
@@ -14,6 +16,9 @@ from stelar_proto.ws import Role
 from stelar_proto.ws.frames import encode_frame
 
 SERVER, CLIENT = Role.SERVER, Role.CLIENT
+
+KINDS = ["ws", "tcp", "tcp npm"]
+"""Every wire, in every dialect."""
 
 wires = pytest.mark.parametrize("wire", ["ws", "tcp"])
 roles = pytest.mark.parametrize("role", [SERVER, CLIENT], ids=lambda role: role.value)
@@ -76,9 +81,23 @@ def open_session(wire: str, role: Role, *, now: float = 0.0, **options: Any) -> 
     return session
 
 
+def session_of(kind: str, role: Role, **options: Any) -> Session:
+    dialect = Dialect.NPM if kind == "tcp npm" else Dialect.DOCUMENTED
+    return new_session(kind[:3].strip(), role, tcp_dialect=dialect, **options)
+
+
 def said(session: Session) -> bytes:
     """Everything that the session has to send now."""
     return b"".join(iter(session.data_to_send, b""))
+
+
+def phase(session: Session) -> str:
+    """What a transport is to do with the socket now."""
+    if session.is_aborted:
+        return "cut"
+    if session.is_finished:
+        return "close"
+    return "end our side" if session.wants_eof else "go on"
 
 
 def settle(first: Session, second: Session, now: float) -> tuple[list[Event], list[Event]]:
@@ -124,3 +143,17 @@ def ending(events: list[Event]) -> tuple[int, str, type[Exception] | None]:
     [closed] = events
     assert isinstance(closed, Closed)
     return closed.code, closed.reason, None if closed.error is None else type(closed.error)
+
+
+# --- anything that may be said ---
+
+names = st.sampled_from(["chat", "a", "room/x", "v1.2-beta_3"])
+values = st.sampled_from([None, 0, 2.5, "¡hola ☃!", [1, [2]], {"_correlationId": "1", "data": {}}, "x" * 300])
+from_both: st.SearchStrategy[Message] = st.one_of(
+    st.builds(EventMessage, names, values),
+    st.builds(Binary, names, st.binary(max_size=200)),
+    st.builds(AckRequest, names, names, values, st.none() | st.just("x1")),
+    st.builds(AckResponse, names, values, st.just("x1")),
+    st.builds(AckError, names, st.just("REFUSED"), st.text(max_size=5), st.none() | st.just("x1")),
+)
+from_client: st.SearchStrategy[Message] = from_both | st.builds(Join, names) | st.builds(Leave, names)
