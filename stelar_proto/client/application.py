@@ -145,9 +145,11 @@ class ClientApplication(HandlerRegistry):
         link.flush_soon()
 
     def _open_link(self) -> Link:
-        if self._link is None or not self._link.session.can_send:
+        link = self._link
+        # Once its end has come to be handled, it is no connection, even if our last words have not left yet.
+        if link is None or link.end is not None or not link.session.can_send:
             raise StateError(f"there is no connection to {self.target.url}: await connect() first")
-        return self._link
+        return link
 
     # --- Information ------------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class _Serve(_Command):
             return
         host = _reachable(self._arguments.host)
         s = "s" if self._arguments.tls_cert else ""
-        join = f"python -m stelar_runtime_{self._runtime.name} connect"
+        join = f"python3 -m stelar_runtime_{self._runtime.name} connect"
         self._output(
             f"The chat is at  http{s}://{host}:{port}/\n"
             f"Its health at   http{s}://{host}:{port}/health\n"
@@ -225,7 +225,7 @@ def _parser(runtime_name: str) -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="one JSON object a line, for scripts")
     common.add_argument("--verbose", action="store_true", help="log what happens, to standard error")
     parser = argparse.ArgumentParser(
-        prog=f"python -m stelar_runtime_{runtime_name}",
+        prog=f"python3 -m stelar_runtime_{runtime_name}",
         description=f"The stelar demo, on {runtime_name}: a chat.",
     )
     commands = parser.add_subparsers(required=True, metavar="serve | connect")

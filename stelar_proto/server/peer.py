@@ -84,7 +84,10 @@ class Peer(Endpoint):
     def send(self, message: Message) -> bool:
         """Send any message; False if the client is gone, or just ran out of its outbox."""
         session = self.session
-        return session.can_send and self.send_frame(session.format.encode_frame(message))
+        # Once its end has come to be handled, it is gone, even if our last words have not left yet.
+        if self.end is not None or not session.can_send:
+            return False
+        return self.send_frame(session.format.encode_frame(message))
 
     def send_frame(self, frame: bytes) -> bool:
         """Send what was encoded by the session's format, maybe for many; False as above."""

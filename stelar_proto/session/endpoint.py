@@ -219,6 +219,7 @@ class Endpoint(ABC):
         """As soon as the session has ended, though not before what was received first is being handled."""
         if self.end is None:
             self.end = end
+            self.session.seal()
             self._wake_drained()
             self._on_closed(end)
 

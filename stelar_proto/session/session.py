@@ -168,10 +168,14 @@ class Session(ABC):
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
+        self.seal()
+        return self.outbox.take()
+
+    def seal(self) -> None:
+        """Put the last words behind what was sent: whatever came in front of the end has been answered."""
         if self.can_send and self.state is _CLOSED:
             self.can_send = False
             self._flush_codec()
-        return self.outbox.take()
 
     @property
     def wants_eof(self) -> bool:

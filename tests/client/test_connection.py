@@ -19,7 +19,7 @@ from stelar_proto.errors import (
     UpgradeRefused,
 )
 from tests.client.house import SERVERS, House, RawWebSocketServer
-from tests.support.memory import VirtualClient, VirtualServer
+from tests.support.memory import RawStream, VirtualClient, VirtualServer
 from tests.support.virtual import Cancelled, VirtualLoop, VirtualRuntime
 from tests.support.wires import frame
 
@@ -151,6 +151,8 @@ def test_wait_closed_waits_for_the_end(house: House) -> None:
     assert not waiting.is_done
     server.stream.reset()
     assert waiting.is_done
+    assert client.virtual_runtime.deadline is None
+    assert len(client._deadlines) == 0
 
 
 def test_a_silent_server_is_noticed(house: House) -> None:
@@ -247,6 +249,9 @@ def test_where_nobody_listens_the_error_names_the_address(house: House) -> None:
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert client.get_last_error() is caught.value
     assert client.get_state() == "disconnected"
+    house.network.listen(3000, lambda transport: RawStream(house.loop, transport))
+    start(house, client.connect())
+    assert client.get_state() == "connecting"
 
 
 @pytest.mark.parametrize(
@@ -309,6 +314,18 @@ def test_an_answer_to_another_question_is_no_answer(web: House) -> None:
     with pytest.raises(ConnectError, match="Sec-WebSocket-Accept") as caught:
         connecting.result()
     assert isinstance(caught.value.__cause__, HandshakeError)
+
+
+def test_when_the_error_is_raised_the_connection_is_gone(house: House) -> None:
+    async def connect() -> None:
+        with pytest.raises(ConnectError):
+            await house.client().connect()
+        assert house.streams[0].transport.is_lost
+
+    connecting = start(house, connect())
+    house.streams[0].send(b"\xff" * 20)
+    house.loop.advance(30)
+    connecting.result()
 
 
 def test_what_is_no_http_is_no_server(web: House) -> None:

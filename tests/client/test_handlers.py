@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stelar_proto.errors import MessageError, RemoteError
+from stelar_proto.errors import MessageError, RemoteError, StateError
 from tests.client.house import House
 from tests.support.virtual import VirtualEvent
 
@@ -208,6 +208,26 @@ def test_connect_handlers_may_talk_at_once(house: House) -> None:
     assert server.heard() == [("event", "hello", None)]
 
 
+def test_a_disconnect_handler_has_nobody_to_talk_to(house: House) -> None:
+    client, server = house.pair()
+
+    @client.on("disconnect")
+    def leave(code: int, reason: str) -> None:
+        with pytest.raises(StateError, match=r"await connect\(\) first"):
+            client.emit("late")
+        house.log.append(client.get_state())
+
+    server.stream.send(server.bye())
+    assert house.log == ["disconnected"]
+
+
+def test_what_came_in_front_of_the_end_can_still_be_answered(house: House) -> None:
+    client, server = house.pair()
+    client.on("question", lambda data: client.emit("answer", data))
+    server.stream.send(server.event("question", 1) + server.bye())
+    assert server.heard()[0] == ("event", "answer", 1)
+
+
 def test_a_connection_that_breaks_is_an_error_and_then_a_disconnect(house: House) -> None:
     client, server = house.pair()
     for event in ("disconnect", "error"):
@@ -216,6 +236,19 @@ def test_a_connection_that_breaks_is_an_error_and_then_a_disconnect(house: House
     error = client.get_last_error()
     assert house.log == [("error", error), ("disconnect", 1006, "")]
     assert error is not None
+
+
+def test_even_a_handler_that_stops_the_program_leaves_nothing_behind(house: House) -> None:
+    client, server = house.pair()
+
+    @client.once("disconnect")
+    def interrupt(code: int, reason: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        server.stream.reset()
+    house.loop.run(client.wait_closed())
+    house.connect(client)
 
 
 def test_a_server_that_breaks_the_protocol_is_told_and_left(house: House) -> None:

@@ -137,8 +137,8 @@ def test_serve_says_where_the_page_is_and_how_to_join(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == (
         "The chat is at  http://127.0.0.1:3000/\n"
         "Its health at   http://127.0.0.1:3000/health\n"
-        "Join it with    python -m stelar_runtime_fake connect ws://127.0.0.1:3000 --name YOU\n"
-        "or over TCP     python -m stelar_runtime_fake connect tcp://127.0.0.1:3001 --name YOU\n"
+        "Join it with    python3 -m stelar_runtime_fake connect ws://127.0.0.1:3000 --name YOU\n"
+        "or over TCP     python3 -m stelar_runtime_fake connect tcp://127.0.0.1:3001 --name YOU\n"
         "Ctrl-C stops it.\n"
     )
     assert runtime.the_server is not None

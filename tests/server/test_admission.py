@@ -199,6 +199,7 @@ def test_who_goes_without_having_been_a_client_is_logged_by_address(
 ) -> None:
     caplog.set_level(logging.INFO, "stelar.server")
     house.serve()
+    house.server.on_disconnect(lambda ctx: pytest.fail("it was no client"))
     house.stream("ws").end()
     [record] = caplog.records
     assert record.getMessage().startswith("192.0.2.1: connection ended: the stream ended before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from stelar_proto.errors import MessageError, StateError
 from stelar_proto.server import Context
+from stelar_proto.server.peer import Peer
 from tests.server.house import House, raised
 from tests.support.virtual import VirtualEvent
 
@@ -42,11 +44,12 @@ def test_handlers_are_called_in_the_order_in_which_they_were_registered(house: H
         called.append("second")
 
     house.server.on("x", lambda ctx: called.append("third"))
+    house.server.on_all(lambda ctx: called.append("all too"))
     client = house.connect(wire)
     client.say("x")
-    assert called == ["first", "second", "third", "all"]
+    assert called == ["first", "second", "third", "all", "all too"]
     client.say("unknown")
-    assert called[4:] == ["all"]
+    assert called[5:] == ["all", "all too"]
 
 
 def test_an_event_that_nobody_handles_is_dropped(house: House, wire: str) -> None:
@@ -201,6 +204,14 @@ def test_disconnect_handlers_come_when_the_rooms_are_left_and_know_code_and_reas
     assert gone == [("disconnect", "c1", {"code": 1000, "reason": ""}, frozenset(), [])]
 
 
+def test_what_came_in_front_of_the_end_can_still_be_answered(house: House, wire: str) -> None:
+    house.server.on("x", lambda ctx: ctx.emit("y", ctx.data))
+    house.server.on_ack("sum", lambda ctx: sum(ctx.data))
+    client = house.connect(wire)
+    client.stream.send(client.event("x", 1) + client.request("name", "sum", [1, 2], "7") + client.bye())
+    assert client.heard()[:2] == [("event", "y", 1), ("answer", "name", 3, "7")]
+
+
 def test_a_disconnect_handler_may_send_to_everybody_else(house: House, wire: str) -> None:
     house.server.on_disconnect(lambda ctx: ctx.broadcast("left", ctx.id))
     first, second = house.connect(wire), house.connect(wire)
@@ -256,6 +267,22 @@ def test_even_a_disconnect_handler_that_stops_the_program_leaves_nothing_behind(
         client.stream.reset()
     house.loop.run(house.server.stop())
     assert house.server.get_stats().active_connections == 0
+
+
+def test_nothing_of_a_client_is_kept_when_it_has_gone(house: House, wire: str) -> None:
+    """Not even until the garbage collector finds it: a busy server has better things to do."""
+    house.server.on("x", lambda ctx: ctx.emit("y"))
+    gc.collect()
+    gc.disable()
+    try:
+        client = house.connect(wire)
+        client.say("x")
+        house.leave(client)
+        del client.stream.transport.endpoint, client
+        house.loop.advance(30)  # its last deadline may be looked at once more
+        assert [peer for peer in gc.get_objects() if type(peer) is Peer] == []
+    finally:
+        gc.enable()
 
 
 def test_a_handler_may_disconnect_its_own_client(house: House, wire: str) -> None:

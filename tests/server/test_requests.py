@@ -178,6 +178,12 @@ def test_a_handler_may_answer_another_request_by_its_name(house: House, wire: st
     assert client.heard() == [("answer", "name", "late", None)]
 
 
+def test_the_request_at_hand_is_not_taken_for_another_of_another_name(house: House, wire: str) -> None:
+    house.server.on("ask", lambda ctx: ctx.ack("other", 1))
+    client = house.connect(wire)
+    assert ask(client, "ask") == [("answer", "other", 1, None)]
+
+
 def test_each_answer_to_the_request_at_hand_carries_its_id(house: House, wire: str) -> None:
     """Without it, the second would be taken for the answer to another request of that name."""
     house.server.on("ask", lambda ctx: ctx.ack("name", 1))

@@ -531,6 +531,15 @@ def test_drain_goes_on_waiting_when_the_outbox_fills_again(scene: Scene) -> None
     assert waiting.is_done
 
 
+def test_drain_ends_when_the_peer_has_left_even_if_it_reads_no_more(scene: Scene) -> None:
+    scene.stream.stop_reading()
+    scene.session.send_frame(scene.session.format.encode_frame(Event("x", "y" * 100_000)))
+    waiting = scene.loop.start(scene.endpoint.drain())
+    scene.stream.send(scene.client.bye())
+    assert waiting.is_done
+    assert scene.session.outbox.congested
+
+
 def test_drain_ends_with_the_connection(scene: Scene) -> None:
     scene.stream.stop_reading()
     scene.session.send_frame(scene.session.format.encode_frame(Event("x", "y" * 100_000)))

@@ -191,7 +191,7 @@ class AnySession(RuleBasedStateMachine):
         if session.is_aborted:
             assert session.is_finished
             assert not session.outbox
-        if session.is_finished:
+        elif session.is_finished:
             assert session.wants_eof
 
     def teardown(self) -> None:
