@@ -295,7 +295,6 @@ class ClientApplication(HandlerRegistry):
 
     def forget(self, link: Link) -> None:
         """The connection of ``link`` is gone for good."""
-        link.session.on_deadline_changed = None
         if self._link is link:
             self._link = None
             self._deadlines.remove(link)

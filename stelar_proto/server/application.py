@@ -127,9 +127,7 @@ class ServerApplication(HandlerRegistry):
         return peer is not None and peer.emit(event, data)
 
     def _send_to_many(self, room: str | None, message: Message, exclude_id: str | None) -> int:
-        recipients = [
-            peer for peer in self.hub.members(room) if peer.session.can_send and peer.id != exclude_id
-        ]
+        recipients = [peer for peer in self.hub.members(room) if peer.id != exclude_id]
         # Encoded for every wire before it goes to anybody: what one of them cannot say must not reach half.
         frames = {wire: wire.encode_frame(message) for wire in {peer.session.format for peer in recipients}}
         if not frames:  # what cannot be said is wrong even if nobody listens

@@ -1,6 +1,7 @@
 """What the pure layers need of the world, as interfaces: a clock, chance, tasks, events, a transport.
 
 ``stelar_runtime_asyncio`` and ``stelar_runtime_trio`` implement them; so may a test, with a clock of its own.
+No call of these calls back before it returns: what it causes comes in a later turn of the loop.
 """
 
 from __future__ import annotations

@@ -113,8 +113,6 @@ class VirtualTask(Generic[T]):
             assert isinstance(event, VirtualEvent), "only virtual events can be awaited here"
             if self._is_cancelled:
                 self._loop.call_soon(self._step)  # it cancelled itself
-            elif event.is_set():
-                self.step_soon()
             else:
                 self._waits_for = event
                 event.waiting.append(self)
@@ -225,9 +223,10 @@ class VirtualLoop:
         while not task.is_done:
             when = self._next_timer()
             if when is None or when > until:
+                stuck = repr(task)
                 task.cancel()
                 self.run_until_idle()
-                raise Deadlock(f"{task!r}")
+                raise Deadlock(stuck)
             self._fire(when)
         return task.result()
 

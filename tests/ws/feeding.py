@@ -86,23 +86,9 @@ def close_frame(role: Role, code: int, reason: str = "") -> bytes:
     return sent_by(role, 0x88, code.to_bytes(2, "big") + reason.encode())
 
 
-def new_connection(
-    role: Role,
-    *,
-    max_frame_size: int | None = 10 * 1024 * 1024,
-    max_message_size: int | None = 10 * 1024 * 1024,
-    max_fragments: int = 131_072,
-    deliver_parts: bool = False,
-) -> Connection:
+def new_connection(role: Role, **options: Any) -> Connection:
     """A connection with nothing behind it."""
-    return Connection(
-        role,
-        entropy=rfc_entropy if role is Role.CLIENT else None,
-        max_frame_size=max_frame_size,
-        max_message_size=max_message_size,
-        max_fragments=max_fragments,
-        deliver_parts=deliver_parts,
-    )
+    return Connection(role, entropy=rfc_entropy if role is Role.CLIENT else None, **options)
 
 
 def requesting_connection(**options: Any) -> Connection:
@@ -113,22 +99,9 @@ def requesting_connection(**options: Any) -> Connection:
     return conn
 
 
-def open_connection(
-    role: Role,
-    *,
-    max_frame_size: int | None = 10 * 1024 * 1024,
-    max_message_size: int | None = 10 * 1024 * 1024,
-    max_fragments: int = 131_072,
-    deliver_parts: bool = False,
-) -> Connection:
+def open_connection(role: Role, **options: Any) -> Connection:
     """A connection behind its handshake, with nothing left to send."""
-    conn = new_connection(
-        role,
-        max_frame_size=max_frame_size,
-        max_message_size=max_message_size,
-        max_fragments=max_fragments,
-        deliver_parts=deliver_parts,
-    )
+    conn = new_connection(role, **options)
     if role is Role.SERVER:
         conn.receive_data(REQUEST)
         conn.accept()

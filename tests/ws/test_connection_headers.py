@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from stelar_proto.errors import PeerError
-from stelar_proto.ws import Close, Closed, Connection, PingReceived, PongReceived, Role, State, TextReceived
+from stelar_proto.ws import Close, Closed, PingReceived, PongReceived, Role, State, TextReceived
 
 from .chunking import cuts
 from .feeding import (
@@ -27,8 +25,8 @@ from .feeding import (
     comparable,
     failure,
     feed,
+    new_connection,
     open_connection,
-    rfc_entropy,
     sent_by,
     sent_to,
     xor,
@@ -185,11 +183,9 @@ def test_the_frame_limit_is_not_for_control_frames(role: Role) -> None:
 @both_roles
 @pytest.mark.parametrize("limit", ["max_frame_size", "max_message_size", "max_fragments"])
 def test_a_limit_below_one_is_refused(role: Role, limit: str) -> None:
-    options: dict[str, Any]
     for value in (0, -1):
-        options = {limit: value}
         with pytest.raises(ValueError, match=f"{limit} is at least 1, not {value}"):
-            Connection(role, entropy=rfc_entropy, **options)
+            new_connection(role, **{limit: value})
 
 
 def test_the_error_of_a_broken_connection_has_a_name_for_programs() -> None:

@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from stelar_proto.ws import BinaryReceived, Connection, PartReceived, Role, State, TextReceived, receiver
+from stelar_proto.ws import (
+    BinaryReceived,
+    Closed,
+    Connection,
+    PartReceived,
+    Role,
+    State,
+    TextReceived,
+    receiver,
+)
 from stelar_proto.ws.frames import Header, apply_mask, parse_frames, read_header
 from stelar_proto.ws.messages import MessageReader
 
@@ -166,6 +175,29 @@ def test_a_message_over_the_limit_is_not_collected_up_to_the_limit(role: Role) -
     chunks = [data[i : i + 4096] for i in range(0, len(data), 4096)]
     assert peak_memory(lambda: feed(conn, chunks)) < 40_000
     assert conn.state is State.CLOSED
+
+
+@both_roles
+def test_the_default_limits_are_10_mib_and_131072_fragments(role: Role) -> None:
+    def refusal(*chunks: bytes) -> object:
+        conn = open_connection(role)
+        [closed] = feed(conn, chunks)
+        assert isinstance(closed, Closed)
+        return closed.code, closed.reason
+
+    def header(first_byte: int, size: int) -> bytes:
+        mask_bit, mask = (0x80, MASK) if role is Role.SERVER else (0, b"")
+        return bytes([first_byte, mask_bit | 127]) + size.to_bytes(8, "big") + mask
+
+    frame_of_10_mib = header(FIRST_BINARY, 10 * MIB) + bytes(10 * MIB)
+    assert open_connection(role).receive_data(frame_of_10_mib) == []
+    reason = "a frame of 10485761 bytes is announced, the limit is 10485760"
+    assert refusal(header(BINARY, 10 * MIB + 1)) == (1009, reason)
+    reason = "a message of at least 10485761 bytes is announced, the limit is 10485760"
+    assert refusal(frame_of_10_mib, sent_to(role, NEXT, b"x")) == (1009, reason)
+    fragments = sent_to(role, FIRST_BINARY) + sent_to(role, NEXT) * 131_071
+    assert open_connection(role).receive_data(fragments) == []
+    assert refusal(fragments, sent_to(role, NEXT)) == (1009, "a message has more than 131072 frames")
 
 
 class Observed(Connection):
