@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
@@ -37,27 +36,13 @@ class StelarClient(ClientApplication):
     def __init__(self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any) -> None:
         super().__init__(url, secure=bool(tls), **options)
         self._tls = tls
-        self._loop_runtime: AsyncioRuntime | None = None
 
-    async def connect(self) -> None:
-        """Connect; return when messages can be sent.
-
-        Raises:
-            ConnectError: it was refused, or took longer than ``connect_timeout``; ``__cause__`` says more.
-            StateError: there is a connection already.
-        """
-        self._demand_no_link()
-        if self._loop_runtime is None:
-            self._loop_runtime = AsyncioRuntime(self.handle_deadlines)
-        try:
-            await self._open(self._loop_runtime)
-        except BaseException:
-            await self._close_runtime()
-            raise
+    def _make_runtime(self) -> AsyncioRuntime:
+        return AsyncioRuntime(self.handle_deadlines)
 
     async def _dial(self, link: Link) -> None:
-        runtime, target = self._loop_runtime, self.target
-        assert runtime is not None
+        runtime, target = self.runtime, self.target
+        assert isinstance(runtime, AsyncioRuntime)
         context = None
         if target.secure:
             context = client_context(
@@ -80,25 +65,3 @@ class StelarClient(ClientApplication):
                 )
         except TimeoutError as error:
             raise TimeoutError(f"no connection within {timeout:g} s") from error
-
-    async def disconnect(self) -> None:
-        """End the connection: what was sent leaves first. Handlers that still run are cancelled.
-
-        Does nothing when there is no connection.
-        """
-        await super().disconnect()
-        await self._close_runtime()
-
-    async def _close_runtime(self) -> None:
-        runtime, self._loop_runtime = self._loop_runtime, None
-        if runtime is not None:
-            await runtime.close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.disconnect()

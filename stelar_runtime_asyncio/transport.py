@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from stelar_proto.session import Endpoint
+from stelar_proto.session import Endpoint, WaitableEvent
 
 
 class AsyncioRuntime:
@@ -28,10 +28,21 @@ class AsyncioRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[EndpointProtocol] = []
-        self.now = self._loop.time
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.make_event = asyncio.Event
+        self.now = self._loop.time
+
+    async def start(self) -> None:
+        """Begin to run timers and tasks; asyncio needs no preparation for it."""
+
+    async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
+        """Wait until ``event`` is set, or for ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await event.wait()
+        except TimeoutError:
+            pass
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run ``coroutine`` as a task; :meth:`close` cancels it."""

@@ -8,11 +8,10 @@ import ssl
 import threading
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import trio
 
-from stelar_proto.errors import StateError
 from stelar_proto.server import ServerApplication
 
 from .process import listen_error, memory_bytes
@@ -48,45 +47,35 @@ class StelarServer(ServerApplication):
     def __init__(self, *, tls: TlsOption = None, **options: Any) -> None:
         super().__init__(**options)
         self._tls = server_context(tls)
-        self._ports: list[int] = []
-        self._loop_runtime: TrioRuntime | None = None
-        self._listening: dict[trio.SocketListener, trio.CancelScope] = {}
-        self._stop_requested = trio.Event()
-        self._stopped: trio.Event | None = None
+        self._listening: list[trio.CancelScope] = []
 
-    async def start(self) -> int:
-        """Listen; return the WebSocket port.
+    def _make_runtime(self) -> TrioRuntime:
+        return TrioRuntime(self.handle_deadlines)
 
-        Raises:
-            StateError: the server is running already.
-            OSError: a port is in use, or not ours to use; the message names it.
-        """
-        runtime = TrioRuntime(self.handle_deadlines)
-        self.begin(runtime)
-        self._loop_runtime = runtime
-        self._stop_requested = trio.Event()
-        config = self.config
-        listeners: list[tuple[str, trio.SocketListener]] = []
-        await runtime.start()
+    async def _listen(self, kind: str, host: str, port: int) -> int:
+        runtime = self.runtime
+        assert isinstance(runtime, TrioRuntime)
         try:
-            await _listen("ws", config.host, config.port, listeners)
-            self._ports.append(_port_of(listeners[-1][1]))
-            if config.tcp_port is not None:
-                await _listen("tcp", config.tcp_host or config.host, config.tcp_port, listeners)
-                self._ports.append(_port_of(listeners[-1][1]))
-        except BaseException:
-            for _, listener in listeners:
-                listener.socket.close()
-            await self._finish(runtime)
-            raise
-        self._listening = {listener: trio.CancelScope() for _, listener in listeners}
-        for kind, listener in listeners:
-            runtime.nursery.start_soon(self._accept, kind, listener, runtime)
-        return self.get_port()
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+        except OSError as error:
+            raise listen_error(error, host, port) from error
+        for listener in listeners:
+            scope = trio.CancelScope()
+            self._listening.append(scope)
+            runtime.nursery.start_soon(self._accept, kind, listener, scope, runtime)
+        bound: int = listeners[0].socket.getsockname()[1]
+        return bound
+
+    def _stop_listening(self) -> None:
+        for scope in self._listening:
+            scope.cancel()
+        self._listening.clear()
 
     @trio.lowlevel.enable_ki_protection
-    async def _accept(self, kind: str, listener: trio.SocketListener, runtime: TrioRuntime) -> None:
-        with listener.socket, self._listening[listener]:
+    async def _accept(
+        self, kind: str, listener: trio.SocketListener, scope: trio.CancelScope, runtime: TrioRuntime
+    ) -> None:
+        with listener.socket, scope:
             while True:
                 try:
                     stream = await listener.accept()
@@ -118,65 +107,19 @@ class StelarServer(ServerApplication):
             return None
         return stream
 
-    def get_port(self) -> int:
-        """Return the WebSocket port that is listened on.
-
-        Raises:
-            StateError: the server is not running.
-        """
-        if not self._ports:
-            raise StateError("the server is not running: start it first")
-        return self._ports[0]
-
-    def get_tcp_port(self) -> int | None:
-        """Return the TCP port that is listened on; None if there is none."""
-        return self._ports[1] if len(self._ports) > 1 else None
-
     def memory_bytes(self) -> int:
         return memory_bytes()
-
-    async def stop(self) -> None:
-        """Say goodbye to the clients, wait up to ``shutdown_timeout`` for them to go, and cut the rest.
-
-        Returns when nothing of the server is left. Does nothing if it is not running; called while it is
-        stopping, it waits for the end of that.
-        """
-        runtime = self._loop_runtime
-        if runtime is None:
-            return
-        if self._stopped is not None:
-            await self._stopped.wait()
-            return
-        self._stopped = trio.Event()
-        try:
-            for scope in self._listening.values():
-                scope.cancel()
-            emptied = self.shut_down()
-            with trio.move_on_after(self.config.shutdown_timeout):
-                await emptied.wait()
-        finally:
-            self.cut_all()
-            await self._finish(runtime)
-            self._stopped.set()
-            self._stopped = None
-
-    async def _finish(self, runtime: TrioRuntime) -> None:
-        self._ports.clear()
-        await runtime.close()
-        self._loop_runtime = None
-        self.finish()
-        self._stop_requested.set()
 
     async def serve(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`stop` is called or this is cancelled; for ``await nursery.start(server.serve)``.
 
         Starts the server if it is not running; gives the WebSocket port to ``nursery.start``.
         """
-        if self._loop_runtime is None:
+        if self._runtime is None:
             await self.start()
         try:
             task_status.started(self.get_port())
-            await self._stop_requested.wait()
+            await self._serve_until_stopped()
         finally:
             with trio.CancelScope(shield=True):  # bounded by shutdown_timeout
                 await self.stop()
@@ -189,39 +132,21 @@ class StelarServer(ServerApplication):
         if threading.current_thread() is not threading.main_thread():
             await self.serve()
             return
-        if self._loop_runtime is None:
+        if self._runtime is None:
             await self.start()
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            assert self._loop_runtime is not None
-            self._loop_runtime.nursery.start_soon(self._handle_signals, signals)
+            runtime = self.runtime
+            assert isinstance(runtime, TrioRuntime)
+            runtime.nursery.start_soon(self._handle_signals, signals)
             await self.serve()
 
     @trio.lowlevel.enable_ki_protection
     async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
         async for _ in signals:
-            if self._stop_requested.is_set():
-                self.cut_all()
-            self._stop_requested.set()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
+            self.request_stop()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True):  # bounded by shutdown_timeout
-            await self.stop()
-
-
-async def _listen(kind: str, host: str, port: int, listeners: list[tuple[str, trio.SocketListener]]) -> None:
-    try:
-        opened = await trio.open_tcp_listeners(port, host=host, backlog=1024)
-    except OSError as error:
-        raise listen_error(error, host, port) from error
-    listeners.extend((kind, listener) for listener in opened)
-
-
-def _port_of(listener: trio.SocketListener) -> int:
-    port: int = listener.socket.getsockname()[1]
-    return port
+            await super().__aexit__(kind, error, trace)

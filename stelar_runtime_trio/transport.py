@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from stelar_proto.session import Endpoint
+from stelar_proto.session import Endpoint, WaitableEvent
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -62,6 +62,11 @@ class TrioRuntime:
                 started.set()
         finally:
             self._ended.set()
+
+    async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
+        """Wait until ``event`` is set, or for ``timeout`` seconds."""
+        with trio.move_on_after(timeout):
+            await event.wait()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run ``coroutine`` as a task; :meth:`close` cancels it."""

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from stelar_proto.errors import ConnectError, StateError, StelarError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, Message, check_event_name
@@ -32,7 +34,7 @@ from .target import Target, parse_target
 ClientState = Literal["disconnected", "connecting", "connected"]
 
 
-class ClientApplication(HandlerRegistry):
+class ClientApplication(HandlerRegistry, ABC):
     """One connection to a server.
 
     Arguments:
@@ -203,21 +205,35 @@ class ClientApplication(HandlerRegistry):
         if self._link is not None and self._link.session.state is not State.CLOSED:
             raise StateError(f"there is a connection to {self.target.url} already: disconnect() first")
 
+    @abstractmethod
+    def _make_runtime(self) -> Runtime:
+        """Return a loop that will call :meth:`handle_deadlines`: a runtime's part."""
+
+    @abstractmethod
     async def _dial(self, link: Link) -> None:
         """Open the stream and have it drive ``link``: a runtime's part. Raises OSError with helpful text."""
-        raise NotImplementedError
 
-    async def _open(self, runtime: Runtime) -> None:
-        """Connect in ``runtime``, within ``connect_timeout``.
+    async def connect(self) -> None:
+        """Connect; return when messages can be sent.
 
         Raises:
+            ConnectError: it was refused, or took longer than ``connect_timeout``; ``__cause__`` says more.
             StateError: there is a connection already.
-            ConnectError: it could not be made.
         """
+        self._demand_no_link()
         while self._link is not None:
-            self._demand_no_link()
             await self._link.lost.wait()  # it has ended, its socket not quite
-        self._runtime = runtime
+            self._demand_no_link()
+        if self._runtime is None:
+            self._runtime = self._make_runtime()
+            await self._runtime.start()
+        try:
+            await self._open(self._runtime)
+        except BaseException:
+            await self._close_runtime()
+            raise
+
+    async def _open(self, runtime: Runtime) -> None:
         self._deadlines = Deadlines(runtime.set_timer)
         link = self._link = self._last_link = self._make_link(runtime)
         try:
@@ -268,13 +284,31 @@ class ClientApplication(HandlerRegistry):
         return self._last_error
 
     async def disconnect(self) -> None:
-        """End the connection, behind what was sent. Returns when it is gone; does nothing without one."""
+        """End the connection, behind what was sent. Handlers that still run are cancelled.
+
+        Returns when it is gone; does nothing without one.
+        """
         link = self._link
         if link is not None:
             if link.session.state is State.CONNECTING:
                 link.session.abort(Closed(1000, "disconnect() was called", None))
             link.close(1000, "")
             await link.lost.wait()
+        await self._close_runtime()
+
+    async def _close_runtime(self) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended, for whatever reason."""
@@ -298,7 +332,8 @@ class ClientApplication(HandlerRegistry):
         if self._link is link:
             self._link = None
             self._deadlines.remove(link)
-            self.runtime.set_timer(None)
+            if self._runtime is not None:
+                self._runtime.set_timer(None)
 
 
 def _describe(error: Exception) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, overload
 
-from stelar_proto.errors import StateError
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session import Closed, Deadlines, Runtime, TcpSession, Transport, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
@@ -26,10 +25,11 @@ from .handlers import HandlerRegistry
 from .health import Counters, Stats, health_json
 from .http import HttpHandler, HttpResponse, HttpRouter
 from .hub import Hub
+from .lifecycle import Lifecycle
 from .peer import Peer
 
 
-class ServerApplication(HandlerRegistry):
+class ServerApplication(HandlerRegistry, Lifecycle):
     """Rooms, broadcasts and handlers for clients of both wires.
 
     Arguments: see :class:`ServerConfig`.
@@ -40,8 +40,8 @@ class ServerApplication(HandlerRegistry):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.config = ServerConfig(**options)
+        HandlerRegistry.__init__(self)
+        Lifecycle.__init__(self, ServerConfig(**options))
         self.logger = self.config.logger or logging.getLogger("stelar.server")
         self.hub: Hub[Peer] = Hub()
         health = self.config.health_endpoint
@@ -59,7 +59,6 @@ class ServerApplication(HandlerRegistry):
         )
         self._counters = Counters()
         self._peers: set[Peer] = set()  # every open connection, admitted or not
-        self._runtime: Runtime | None = None
         self._deadlines = Deadlines(lambda _: None)
         self._started_at = 0.0
         self._emptied: WaitableEvent | None = None  # set when all have gone; there while the server stops
@@ -183,26 +182,8 @@ class ServerApplication(HandlerRegistry):
 
     # --- For the runtime --------------------------------------------------------------------------------
 
-    @property
-    def runtime(self) -> Runtime:
-        """The event loop that the server runs in.
-
-        Raises:
-            StateError: the server was not started.
-        """
-        if self._runtime is None:
-            raise StateError("the server is not running: start it first")
-        return self._runtime
-
     def begin(self, runtime: Runtime) -> None:
-        """The server starts.
-
-        Raises:
-            StateError: it runs already.
-        """
-        if self._runtime is not None:
-            raise StateError("the server is running already; stop() it before starting it again")
-        self._runtime = runtime
+        super().begin(runtime)
         self._emptied = None
         self._counters = Counters()
         self._deadlines = Deadlines(runtime.set_timer)
@@ -254,10 +235,6 @@ class ServerApplication(HandlerRegistry):
         for peer in tuple(self._peers):
             peer.session.abort(Closed(1001, "Server shutting down", None))
             peer.flush_soon()
-
-    def finish(self) -> None:
-        """The server has stopped; it may be started again."""
-        self._runtime = None
 
     # --- For its peers ----------------------------------------------------------------------------------
 

@@ -37,6 +37,18 @@ class Runtime(Protocol):
         """Return an event that a task can wait for."""
         ...
 
+    async def start(self) -> None:
+        """Begin to run timers and tasks, in the event loop of the caller."""
+        ...
+
+    async def close(self) -> None:
+        """Cancel every task but the caller; return when they have ended."""
+        ...
+
+    async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
+        """Wait until ``event`` is set, or for ``timeout`` seconds."""
+        ...
+
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run ``coroutine`` as a task that ends no later than the server or client it belongs to."""
         ...

@@ -243,9 +243,10 @@ class Connection:
             return False
         self.close_received = close = decode_close(payload)
         if self.close_sent is None:
-            # Section 5.5.1: echo the code, and no code if there was none.
-            self._last_words = self._encode_frame(Opcode.CLOSE, payload)
-            self.close_sent = close
+            # Section 5.5.1: echo the code; a close without one is an ordinary one.
+            self._last_words = self._encode_close(
+                close.code if payload else CloseCode.NORMAL_CLOSURE, close.reason
+            )
         self._end(close.code, close.reason, None, events)
         return True
 

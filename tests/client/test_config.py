@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from stelar_proto.client import ClientApplication, ClientConfig
+from stelar_proto.client import ClientConfig
 from stelar_proto.tcp import Dialect
+from tests.support.memory import VirtualClient, VirtualNetwork
+from tests.support.virtual import VirtualLoop
 
 
 def test_the_defaults_make_sense() -> None:
@@ -51,13 +53,13 @@ def test_all_problems_are_named_at_once() -> None:
 
 def test_an_option_that_there_is_not_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="timeuot"):
-        ClientApplication("localhost:3000", timeuot=3)
+        ClientConfig(**cast("Any", {"timeuot": 3}))
 
 
 @pytest.mark.parametrize("name", ["Upgrade", "sec-websocket-key", "Sec-WebSocket-Extensions"])
 def test_headers_that_are_the_handshake_s_own_are_refused_when_they_are_given(name: str) -> None:
     with pytest.raises(ValueError, match=f"(?i){name}"):
-        ClientApplication("localhost:3000", headers={name: "x"})
+        VirtualClient(VirtualNetwork(VirtualLoop()), "localhost:3000", headers={name: "x"})
 
 
 def test_what_concerns_the_session_is_handed_on() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
 from stelar_proto.errors import (
     ConnectError,
@@ -20,7 +19,7 @@ from stelar_proto.errors import (
 )
 from tests.client.house import SERVERS, House, RawWebSocketServer
 from tests.support.memory import RawStream, VirtualClient, VirtualServer
-from tests.support.virtual import Cancelled, VirtualLoop, VirtualRuntime
+from tests.support.virtual import Cancelled
 from tests.support.wires import frame
 
 
@@ -82,7 +81,7 @@ def test_a_client_talks_to_a_server_of_the_same_house(house: House) -> None:
     server = VirtualServer(house.network, port=port, tcp_port=tcp_port)
     server.on("x", lambda ctx: ctx.emit("y", ctx.data))
     server.on_ack("sum", lambda ctx: sum(ctx.data))
-    server.start()
+    server.start_now()
 
     async def talk() -> None:
         async with house.client() as client:
@@ -212,14 +211,6 @@ def test_connecting_twice_is_an_error_that_says_so(house: House, moment: str) ->
         start(house, client.disconnect())
     with pytest.raises(StateError, match=rf"a connection to {house.url} already: disconnect\(\) first"):
         house.loop.run(client.connect())
-
-
-def test_a_client_without_a_runtime_cannot_dial() -> None:
-    loop = VirtualLoop()
-    client = ClientApplication("localhost:3000")
-    with pytest.raises(NotImplementedError):
-        loop.run(client._open(VirtualRuntime(loop)))
-    assert client.get_state() == "disconnected"
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------

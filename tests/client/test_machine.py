@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -34,7 +35,7 @@ class WorldMachine(RuleBasedStateMachine):
         server.on("kick", lambda ctx: ctx.disconnect(4000, "kicked"))
         server.on_ack("same", lambda ctx: ctx.data)
         server.on_ack("slow", self.slow)
-        server.start()
+        server.start_now()
         self.strictness = assertions_raised("machine")
         self.strictness.__enter__()
         self.clients = [
@@ -58,10 +59,8 @@ class WorldMachine(RuleBasedStateMachine):
             self.balance[number] = 0
 
         async def ask_back(data: object) -> None:
-            try:
+            with contextlib.suppress(AckTimeout, ConnectionLost, RemoteError, StateError):
                 assert await client.request("same", data) == data
-            except (AckTimeout, ConnectionLost, RemoteError, StateError):
-                pass
 
         client.on("connect", connected)
         client.on("disconnect", disconnected)
@@ -118,7 +117,7 @@ class WorldMachine(RuleBasedStateMachine):
     @rule()
     def restart_the_server(self) -> None:
         self.loop.run(self.server.stop())
-        self.server.start()
+        self.server.start_now()
 
     # --- What must hold -----------------------------------------------------------------------------------
 
@@ -142,7 +141,9 @@ class WorldMachine(RuleBasedStateMachine):
         for request in self.requests:
             assert request.is_done
             if request.error is not None:
-                assert isinstance(request.error, AckTimeout | ConnectionLost | RemoteError | StateError | Cancelled)
+                assert isinstance(
+                    request.error, AckTimeout | ConnectionLost | RemoteError | StateError | Cancelled
+                )
         assert (self.server.get_clients(), len(self.server._peers), self.loop.tasks) == ([], 0, [])
         for client in self.clients:
             assert client.get_state() == "disconnected"

@@ -22,7 +22,7 @@ class House:
     def serve(self, **options: Any) -> VirtualServer:
         """Start the server; its clients are called c1, c2 … unless an option says otherwise."""
         self.server = VirtualServer(self.network, **{"generate_client_id": numbered("c"), **options})
-        self.server.start()
+        self.server.start_now()
         return self.server
 
     def connect(self, wire: str) -> RawClient:

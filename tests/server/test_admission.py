@@ -290,7 +290,7 @@ def test_a_server_starts_again_and_counts_anew(house: House, wire: str) -> None:
     assert server.get_stats().uptime == 5
     house.loop.run(server.stop())
     assert server.get_stats().total_connections == 1
-    server.start()
+    server.start_now()
     assert server.get_stats().total_connections == 0
     assert house.connect(wire).id == "c2"
     assert (server.get_stats().total_connections, server.get_stats().uptime) == (1, 0)

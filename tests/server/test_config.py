@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from stelar_proto.server import ServerApplication, ServerConfig
+from stelar_proto.server import ServerConfig
 from stelar_proto.tcp import Dialect
 
 
@@ -75,12 +75,12 @@ def test_what_makes_no_sense_is_refused_with_words(option: str, value: Any, word
 
 def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"port .*; namespace .*; max_rooms .*; close_timeout .*"):
-        ServerApplication(port=-1, namespace="", max_rooms=0, close_timeout=0)
+        ServerConfig(port=-1, namespace="", max_rooms=0, close_timeout=0)
 
 
 def test_an_option_that_there_is_not_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="prot"):
-        ServerApplication(prot=3000)
+        ServerConfig(**cast("Any", {"prot": 3000}))
 
 
 def test_what_concerns_the_sessions_is_handed_on() -> None:

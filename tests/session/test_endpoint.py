@@ -222,7 +222,7 @@ def test_a_handler_that_is_cancelled_when_its_connection_is_gone_touches_no_stre
     scene.endpoint.handler = lambda data: VirtualEvent().wait()
     scene.stream.send(scene.events(*range(LIMIT + 1)))
     scene.stream.reset()
-    scene.runtime.close()
+    scene.runtime.cancel_all()
     scene.run()
     assert scene.loop.tasks == []
     assert not scene.transport.is_reading

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self
+from functools import partial
+from typing import Any, Protocol
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
@@ -252,26 +252,24 @@ class VirtualServer(ServerApplication):
     def __init__(self, network: VirtualNetwork, **options: Any) -> None:
         super().__init__(**{"tcp_port": 3001, **options})
         self._network = network
+        self._listening: list[int] = []
         self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
 
-    def start(self) -> None:
+    def start_now(self) -> None:
         """Take clients in from now on."""
-        self.begin(self.virtual_runtime)
-        for kind, port in self._ports():
-            self._network.listen(port, lambda transport, kind=kind: self._accept(kind, transport))  # type: ignore[misc]
+        self._network.loop.run(self.start())
 
-    async def stop(self) -> None:
-        """Say goodbye, wait ``shutdown_timeout`` for the clients to go, and cut the rest."""
-        if self._runtime is None:
-            return
-        self._network.stop_listening(*(port for _, port in self._ports()))
-        loop = self._network.loop
-        emptied = self.shut_down()
-        timer = loop.call_at(loop.now + self.config.shutdown_timeout, self.cut_all)
-        await emptied.wait()
-        timer.cancel()
-        self.virtual_runtime.close()
-        self.finish()
+    def _make_runtime(self) -> VirtualRuntime:
+        return self.virtual_runtime
+
+    async def _listen(self, kind: str, host: str, port: int) -> int:
+        self._network.listen(port, partial(self._accept, kind))
+        self._listening.append(port)
+        return port
+
+    def _stop_listening(self) -> None:
+        self._network.stop_listening(*self._listening)
+        self._listening.clear()
 
     def connect(self, kind: str, address: str | None = ADDRESS) -> RawStream:
         """Connect a stream over which nothing has been said yet."""
@@ -281,10 +279,6 @@ class VirtualServer(ServerApplication):
         self._attach(kind, transport, stream, address)
         loop.run_until_idle()
         return stream
-
-    def _ports(self) -> list[tuple[str, int]]:
-        assert self.config.tcp_port is not None
-        return [("ws", self.config.port), ("tcp", self.config.tcp_port)]
 
     def _accept(self, kind: str, other: VirtualTransport) -> VirtualTransport:
         transport = VirtualTransport(self._network.loop)
@@ -307,21 +301,5 @@ class VirtualClient(ClientApplication):
     async def _dial(self, link: Link) -> None:
         self._network.dial(self.target.port, link)
 
-    async def connect(self) -> None:
-        """Connect; return when messages can be sent."""
-        self._demand_no_link()
-        await self._open(self.virtual_runtime)
-
-    async def disconnect(self) -> None:
-        """End the connection; handlers that still run are cancelled."""
-        await super().disconnect()
-        self.virtual_runtime.close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.disconnect()
+    def _make_runtime(self) -> VirtualRuntime:
+        return self.virtual_runtime

@@ -166,7 +166,7 @@ def test_a_stream_holds_only_so_much_for_a_side_that_does_not_read(loop: Virtual
     server = VirtualServer(network, inbox_limit=1)
     gate = VirtualEvent()
     server.on("work", lambda ctx: gate.wait())
-    server.start()
+    server.start_now()
     client = VirtualClient(network, "tcp://localhost:3001", outbox_limit=10_000_000)
     loop.run(client.connect())
     for _ in range(100):
@@ -193,7 +193,7 @@ def test_nothing_is_delivered_while_a_call_is_under_way(loop: VirtualLoop) -> No
         ctx.emit("answer")
         log.append("the handler ends")
 
-    server.start()
+    server.start_now()
     client = VirtualClient(network, "localhost:3000")
     client.on("answer", lambda data: log.append("the answer comes"))
     loop.run(client.connect())
@@ -205,7 +205,7 @@ def test_nothing_is_delivered_while_a_call_is_under_way(loop: VirtualLoop) -> No
 
 def test_a_stream_that_is_lost_takes_nothing_more(loop: VirtualLoop) -> None:
     server = VirtualServer(VirtualNetwork(loop))
-    server.start()
+    server.start_now()
     stream = server.connect("tcp")
     assert isinstance(stream, RawStream)
     stream.reset()

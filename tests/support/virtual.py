@@ -14,6 +14,8 @@ from random import Random
 from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
 
+from stelar_proto.session import WaitableEvent
+
 T = TypeVar("T")
 
 _PATIENCE = 24 * 3600.0
@@ -291,7 +293,28 @@ class VirtualRuntime:
         self.deadline = None
         self._on_deadline()
 
-    def close(self) -> None:
+    async def start(self) -> None:
+        """Nothing has to be prepared."""
+
+    async def close(self) -> None:
+        self.cancel_all()
+
+    async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
+        either = VirtualEvent()
+
+        async def watch() -> None:
+            await event.wait()
+            either.set()
+
+        timer = self.loop.call_at(self.loop.now + timeout, either.set)
+        watcher = self.loop.start(watch(), is_awaited=False)
+        try:
+            await either.wait()
+        finally:
+            timer.cancel()
+            watcher.cancel()
+
+    def cancel_all(self) -> None:
         """Stop the timer and cancel what was spawned, the caller aside."""
         self.set_timer(None)
         for task in self._tasks:

@@ -63,7 +63,6 @@ def test_pings_are_answered_in_order_between_what_is_sent(role: Role) -> None:
 @pytest.mark.parametrize(
     ("payload", "code", "reason"),
     [
-        (b"", 1005, ""),
         (b"\x03\xe8", 1000, ""),
         (b"\x03\xe9going \xe2\x98\x83", 1001, "going ☃"),
         (b"\x0b\xb8", 3000, ""),
@@ -80,6 +79,14 @@ def test_a_close_is_echoed_and_ends_the_connection(
         assert conn.data_to_send() == sent_by(role, CLOSE, payload)
         assert conn.close_received == conn.close_sent == Close(code, reason)
         assert conn.state is State.CLOSED
+
+
+@both_roles
+def test_a_close_without_a_code_is_answered_with_1000(role: Role) -> None:
+    conn = open_connection(role)
+    assert conn.receive_data(sent_to(role, CLOSE)) == [Closed(1005, "", None)]
+    assert conn.data_to_send() == close_frame(role, 1000)
+    assert (conn.close_received, conn.close_sent) == (Close(1005, ""), Close(1000, ""))
 
 
 @both_roles
@@ -259,7 +266,7 @@ def test_the_rules_of_sending_hold_for_the_last_answers_too(role: Role) -> None:
     conn.receive_data(sent_to(role, CLOSE))
     with pytest.raises(StateError, match="a message is being sent in parts"):
         conn.send_text("an answer")
-    assert conn.data_to_send() == sent_by(role, FIRST_TEXT, b"un") + sent_by(role, CLOSE)
+    assert conn.data_to_send() == sent_by(role, FIRST_TEXT, b"un") + close_frame(role, 1000)
 
 
 @both_roles

@@ -111,10 +111,10 @@ def test_our_server_says_the_same_bytes_as_the_npm_server() -> None:
         assert conn.data_to_send() == chunk
 
 
-def npm_client(*, accept_npm_handshake: bool) -> Connection:
+def npm_client(**options: bool) -> Connection:
     """Our client, with the key of the recorded one."""
     conn = Connection(Role.CLIENT, entropy=lambda size: NPM_NONCE if size == 16 else bytes(size))
-    conn.request_upgrade("ws://localhost:3500/", accept_npm_handshake=accept_npm_handshake)
+    conn.request_upgrade("ws://localhost:3500/", **options)  # type: ignore[arg-type]
     # The same fields in another order.
     assert sorted(conn.data_to_send().split(b"\r\n")) == sorted(CLIENT_HEAD.split(b"\r\n"))
     return conn
@@ -135,7 +135,7 @@ def test_our_client_understands_the_npm_server_in_any_chunks() -> None:
 
 @pytest.mark.parametrize("chunk_size", [1, 10_000])
 def test_our_client_refuses_the_npm_server_unless_it_was_told_to_expect_it(chunk_size: int) -> None:
-    conn = npm_client(accept_npm_handshake=False)
+    conn = npm_client()
     stream = SERVER_HEAD + SERVER_CHUNKS[0]
     [closed] = feed(conn, [stream[i : i + chunk_size] for i in range(0, len(stream), chunk_size)])
     assert isinstance(closed, Closed)
