@@ -148,7 +148,9 @@ def read(
 ) -> Outcome:
     """The message and what stands behind it, or status and words of a refusal, or None: it is incomplete."""
     limits = reader._limits
-    longest = max(limits.max_request_line_size, limits.max_header_line_size, 256)  # 256: a chunk's first line
+    longest = max(limits.max_request_line_size, limits.max_header_line_size)
+    if isinstance(reader, ResponseReader):
+        longest = max(longest, 256)  # a chunk's first line
     rest = list(chunks)
     try:
         while rest:

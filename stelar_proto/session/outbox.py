@@ -33,6 +33,10 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def has_room_for(self, frame: bytes) -> bool:
+        """Tell whether :meth:`push` would take ``frame``."""
+        return self.size + len(frame) <= self._limit
+
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
         size = self.size + len(frame)

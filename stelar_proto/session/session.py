@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import TypeAlias
 
+from stelar_proto import tcp, ws
 from stelar_proto.errors import ConnectionLost, PeerTimeout, SlowConsumer, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
@@ -33,14 +34,7 @@ _DEAD = "Heartbeat timeout"
 # Looked up once: the attribute of an enum is slow, and these are asked for every message.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
 
-
-class Codec(Protocol):
-    """What a session asks of the codec of either wire."""
-
-    @property
-    def can_send(self) -> bool: ...
-
-    def data_to_send(self) -> bytes: ...
+Codec: TypeAlias = ws.Connection | tcp.Connection
 
 
 class Session(ABC):
@@ -107,7 +101,7 @@ class Session(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.role.value} {self.state.value} id={self.client_id}>"
 
-    # --- What the wires add -------------------------------------------------------------------------
+    # --- What the wires add -----------------------------------------------------------------------------
 
     @abstractmethod
     def _receive(self, data: bytes, events: list[Event]) -> None:
@@ -200,12 +194,17 @@ class Session(ABC):
         """Encode ``message`` and put it into the outbox.
 
         Raises:
-            StateError: the session is not open.
+            StateError: the session is not open, or a client's outbox is full.
             MessageError: the message may not be sent, or is too large.
             TypeError: it is no message of this wire.
         """
         self._demand_open()
-        self.send_frame(self._encode(message))
+        frame = self._encode(message)
+        if self.role is Role.CLIENT and not self.outbox.has_room_for(frame):
+            # A server cuts a client that does not read; a client is told to wait for its server.
+            waiting = self.outbox.size
+            raise StateError(f"the outbox is full ({waiting} bytes): await drain() before sending more")
+        self.send_frame(frame)
 
     def send_frame(self, frame: bytes) -> None:
         """Put a frame made by :attr:`format` into the outbox: the way of messages to many.

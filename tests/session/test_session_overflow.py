@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stelar_proto.errors import SlowConsumer
+from stelar_proto.errors import SlowConsumer, StateError
 from stelar_proto.messages import Event
 from stelar_proto.session import Closed, State
 from stelar_proto.session import Event as SessionEvent
@@ -47,11 +47,19 @@ def test_a_full_outbox_ends_the_session(wire: str, role: Any) -> None:
 
 
 @wires
-def test_a_request_that_overruns_the_outbox_has_an_outcome(wire: str) -> None:
+def test_a_client_is_told_to_wait_when_its_outbox_is_full_and_loses_nothing(wire: str) -> None:
     session = open_session(wire, CLIENT, outbox_limit=500)
-    pending = session.request("a", "x", "x" * 500, 0, timeout=5)
-    assert pending.done
-    assert ending(session.handle_deadline(0)) == (1006, "", SlowConsumer)
+    session.send(Event("x", "x" * 300))
+    waiting = session.outbox.size
+    for send in (
+        lambda: session.send(Event("x", "x" * 300)),
+        lambda: session.request("a", "x", "x" * 500, 0, timeout=5),
+    ):
+        with pytest.raises(StateError, match=rf"the outbox is full \({waiting} bytes\): await drain\(\)"):
+            send()
+    assert (len(session.acks), session.messages_dropped, session.outbox.size) == (0, 0, waiting)
+    session.data_to_send()
+    session.send(Event("x", "x" * 300))
 
 
 @wires
