@@ -214,10 +214,11 @@ def installed(codecs: Sequence[type[Codec]]) -> list[type[Codec]]:
 # --- Measuring --------------------------------------------------------------------------------------------
 
 
-def measure(operations: Sequence[Measurement], rounds: int) -> list[list[float]]:
+def measure(operations: Sequence[Measurement], rounds: int, *, warm_up: bool = True) -> list[list[float]]:
     """Run all ``operations`` in turn, ``rounds`` times; return for each its seconds per message, by round."""
-    for operation in operations:
-        operation()  # fills caches, which is not what is measured
+    if warm_up:
+        for operation in operations:
+            operation()  # fills caches, which is not what is measured
     seconds: list[list[float]] = [[] for _ in operations]
     for _ in range(rounds):
         for operation, times in zip(operations, seconds, strict=True):
@@ -345,7 +346,9 @@ def check_flatness(codec: Codec, frame_of: Callable[[int], bytes], size: int, ro
     whole, halves = frame_of(size), frame_of(size // 2) * 2
     operations = [partial(feed_bytewise, codec, data) for data in (whole, halves)]
     amount = f"{size // KIB:,} KiB" if size < MIB else f"{size // MIB} MiB"
-    print_comparison(f"{codec.name}: {amount} in 1-byte chunks / two halves", measure(operations, 1))
+    print_comparison(
+        f"{codec.name}: {amount} in 1-byte chunks / two halves", measure(operations, 1, warm_up=False)
+    )
     small = frame_of(125)
     feeds = [parsing(codec, chunks) for chunks in ([small * 10_000], [small * 100] * 100)]
     print_comparison(f"{codec.name}: 10,000 frames in 1 chunk / 100", measure(feeds, rounds))

@@ -103,7 +103,7 @@ REQUEST_LINES = st.builds(
     weighted(b"GET", b"HEAD", b"POST", b"x" * 32, b"x" * 33, b"G T", b"", share=3),
     weighted(b" ", b"  ", b"\t", share=12),
     weighted(
-        b"/", b"/a?b=%ff", b"*", b"/\xe4", b"http://a/", b"/#", b"/" + b"x" * 9000, b"/" + b"x" * 50, share=3
+        b"/", b"/?b=%ff", b"*", b"/\xe4", b"http://a/", b"/#", *(b"/x" * n for n in (25, 30, 4500)), share=3
     ),
     weighted(b" ", b"  ", b"", share=12),
     weighted(b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.10", b"http/1.1", share=4),

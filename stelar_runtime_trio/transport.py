@@ -52,7 +52,8 @@ class TrioRuntime:
         """
         started = trio.Event()
         trio.lowlevel.spawn_system_task(self._run, started, context=contextvars.copy_context())
-        await started.wait()
+        with trio.CancelScope(shield=True):  # a tick; without it, close() would find nothing to close yet
+            await started.wait()
 
     async def _run(self, started: trio.Event) -> None:
         try:

@@ -74,7 +74,7 @@ class ClientApplication(HandlerRegistry, ABC):
 
         Raises:
             MessageError: the name breaks the rules, or the data is not JSON or too large.
-            StateError: there is no connection.
+            StateError: there is no connection, or its outbox is full: ``await drain()``.
         """
         check_event_name(event)
         if ack is None:
@@ -88,7 +88,7 @@ class ClientApplication(HandlerRegistry, ABC):
 
         Raises:
             MessageError: the name breaks the rules, or the payload is too large.
-            StateError: there is no connection.
+            StateError: there is no connection, or its outbox is full: ``await drain()``.
         """
         self._send(Binary(check_event_name(event), check_payload(payload)))
 
@@ -108,7 +108,7 @@ class ClientApplication(HandlerRegistry, ABC):
             AckTimeout: there was no answer in time.
             ConnectionLost: the connection ended first.
             MessageError: the request cannot be sent.
-            StateError: there is no connection, or too many requests are in flight.
+            StateError: there is no connection, its outbox is full, or too many requests are in flight.
             ValueError: the timeout is not positive.
         """
         ack = check_event_name(event if ack_name is None else ack_name)
@@ -123,7 +123,7 @@ class ClientApplication(HandlerRegistry, ABC):
 
         Raises:
             ValueError: the name is empty or longer than 256 bytes.
-            StateError: there is no connection.
+            StateError: there is no connection, or its outbox is full: ``await drain()``.
         """
         self._send(Join(check_room_name(room)))
 
@@ -132,7 +132,7 @@ class ClientApplication(HandlerRegistry, ABC):
 
         Raises:
             ValueError: the name is empty or longer than 256 bytes.
-            StateError: there is no connection.
+            StateError: there is no connection, or its outbox is full: ``await drain()``.
         """
         self._send(Leave(check_room_name(room)))
 
@@ -224,19 +224,20 @@ class ClientApplication(HandlerRegistry, ABC):
         while self._link is not None:
             await self._link.lost.wait()  # it has ended, its socket not quite
             self._demand_no_link()
-        if self._runtime is None:
-            self._runtime = self._make_runtime()
-            await self._runtime.start()
+        is_new = self._runtime is None
+        runtime = self._runtime = self._runtime or self._make_runtime()
+        self._deadlines = Deadlines(runtime.set_timer)
+        link = self._link = self._last_link = self._make_link(runtime)  # from here on there is a connection
         try:
-            await self._open(self._runtime)
+            await self._open(link, runtime if is_new else None)
         except BaseException:
-            await self._close_runtime()
+            await self._close_runtime(runtime)
             raise
 
-    async def _open(self, runtime: Runtime) -> None:
-        self._deadlines = Deadlines(runtime.set_timer)
-        link = self._link = self._last_link = self._make_link(runtime)
+    async def _open(self, link: Link, not_started: Runtime | None) -> None:
         try:
+            if not_started is not None:
+                await not_started.start()
             await self._dial(link)
             await link.settled.wait()
         except BaseException as error:
@@ -288,17 +289,18 @@ class ClientApplication(HandlerRegistry, ABC):
 
         Returns when it is gone; does nothing without one.
         """
-        link = self._link
+        link, runtime = self._link, self._runtime
         if link is not None:
             if link.session.state is State.CONNECTING:
                 link.session.abort(Closed(1000, "disconnect() was called", None))
             link.close(1000, "")
             await link.lost.wait()
-        await self._close_runtime()
+        await self._close_runtime(runtime)
 
-    async def _close_runtime(self) -> None:
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None:
+    async def _close_runtime(self, runtime: Runtime | None) -> None:
+        # Whoever waited may find another in its place: that of the next connection.
+        if runtime is not None and self._runtime is runtime:
+            self._runtime = None
             await runtime.close()
 
     async def __aenter__(self) -> Self:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stelar_proto.errors import RemoteError
+from stelar_proto.errors import RemoteError, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
 from stelar_proto.session import Closed, Endpoint, Opened, Session
 from stelar_proto.session import Event as SessionEvent
@@ -54,10 +55,10 @@ class Link(Endpoint):
             case AckError(_, code, message, _):
                 return self._call(client.handlers_of("error"), RemoteError(code, message))
             case AckRequest(ack, name, _, correlation_id):
-                if self.session.can_send:
-                    words = f"a client does not answer {name!r}"
+                words = f"a client does not answer {name!r}"
+                with suppress(StateError):  # the server is gone, or asks and does not read
                     self.session.send(AckError(ack, "NO_HANDLER", words, correlation_id))
-                    self.flush_soon()
+                self.flush_soon()
             case Invalid(reason):
                 self._logger.warning("from the server: %s", reason, extra={"reason": reason})
             case Opened():

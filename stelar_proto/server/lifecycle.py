@@ -79,9 +79,9 @@ class Lifecycle(ABC):
 
     def finish(self) -> None:
         """The server has stopped; it may be started again."""
-        if self._stop_requested is not None:
-            self._stop_requested.set()
-        self._runtime = None
+        assert self._stop_requested is not None
+        self._stop_requested.set()
+        self._stop_requested = self._runtime = None
 
     async def start(self) -> int:
         """Listen; return the WebSocket port.
@@ -92,13 +92,14 @@ class Lifecycle(ABC):
         """
         config, runtime = self.config, self._make_runtime()
         self.begin(runtime)
-        await runtime.start()
         try:
+            await runtime.start()
             self._ports = [await self._listen("ws", config.host, config.port)]
             if config.tcp_port is not None:
                 self._ports.append(await self._listen("tcp", config.tcp_host or config.host, config.tcp_port))
         except BaseException:
             self._stop_listening()
+            self.cut_all()  # on one port somebody may have come already
             await self._end(runtime)
             raise
         return self.get_port()

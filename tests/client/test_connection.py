@@ -19,7 +19,7 @@ from stelar_proto.errors import (
 )
 from tests.client.house import SERVERS, House, RawWebSocketServer
 from tests.support.memory import RawStream, VirtualClient, VirtualServer
-from tests.support.virtual import Cancelled
+from tests.support.virtual import Cancelled, VirtualRuntime
 from tests.support.wires import frame
 
 
@@ -405,6 +405,54 @@ def test_disconnect_while_dialling_ends_with_the_dial(house: House) -> None:
         connecting.result()
     assert leaving.is_done
     assert house.streams[0].is_cut
+
+
+class SlowlyStarting(VirtualRuntime):
+    async def start(self) -> None:
+        await self.loop.sleep(1)
+
+
+def test_of_two_that_connect_while_the_loop_starts_one_does(house: House) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyStarting(house.loop, client.handle_deadlines)
+    first, second = start(house, client.connect()), start(house, client.connect())
+    with pytest.raises(StateError, match="already"):
+        second.result()
+    assert house.streams == []
+    house.loop.advance(1)
+    SERVERS[house.wire](house.streams[0]).open()
+    first.result()
+    assert client.is_connected()
+
+
+def test_a_connect_that_is_cancelled_while_the_loop_starts_leaves_nothing_behind(house: House) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyStarting(house.loop, client.handle_deadlines)
+    connecting = start(house, client.connect())
+    assert client.get_state() == "connecting"
+    connecting.cancel()
+    house.loop.run_until_idle()
+    assert (client.get_state(), client._runtime) == ("disconnected", None)
+
+
+def test_who_ended_a_connection_does_not_end_the_next(house: House) -> None:
+    """Both wait for the same end; one of them connects again before the other has gone on."""
+
+    async def connect_again() -> None:
+        with pytest.raises(ConnectError):
+            await connecting()
+        client.virtual_runtime = VirtualRuntime(house.loop, client.handle_deadlines)
+        await client.connect()
+
+    client = house.client()
+    connecting = client.connect
+    again = start(house, connect_again())
+    leaving = start(house, client.disconnect())
+    assert leaving.is_done
+    SERVERS[house.wire](house.streams[1]).open()
+    again.result()
+    assert client.is_connected()
+    assert client._runtime is client.virtual_runtime
 
 
 # --- The handshake ----------------------------------------------------------------------------------------

@@ -1,107 +1,208 @@
-"""Starting, serving and stopping, in the order that holds on every event loop."""
+"""Starting, serving and stopping, whatever listens."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from stelar_proto.errors import StateError
-from tests.support.memory import VirtualNetwork, VirtualServer
-from tests.support.virtual import Cancelled, VirtualLoop
+from stelar_proto.server import Context
+from tests.server.house import House
+from tests.support.memory import VirtualServer
+from tests.support.virtual import Cancelled, VirtualEvent, VirtualRuntime
 
 
-@pytest.fixture
-def network() -> VirtualNetwork:
-    return VirtualNetwork(VirtualLoop())
+def start(house: House, coroutine: Any) -> Any:
+    task = house.loop.start(coroutine)
+    house.loop.run_until_idle()
+    return task
 
 
-def test_a_server_knows_its_ports_while_it_runs(network: VirtualNetwork) -> None:
-    server = VirtualServer(network, port=80, tcp_port=81)
-
-    async def main() -> None:
-        async with server:
-            assert (server.get_port(), server.get_tcp_port()) == (80, 81)
-
-    network.loop.run(main())
-    assert server.get_tcp_port() is None
+def test_starting_returns_the_port(house: House) -> None:
+    server = VirtualServer(house.network, port=4000, tcp_port=4001)
+    assert house.loop.run(server.start()) == 4000
+    assert (server.get_port(), server.get_tcp_port()) == (4000, 4001)
+    house.loop.run(server.stop())
     with pytest.raises(StateError, match="start it first"):
         server.get_port()
-
-
-def test_the_tcp_port_is_a_choice(network: VirtualNetwork) -> None:
-    server = VirtualServer(network, port=80, tcp_port=None)
-    assert network.loop.run(server.start()) == 80
     assert server.get_tcp_port() is None
 
 
-def test_a_server_that_runs_cannot_be_started(network: VirtualNetwork) -> None:
-    server = VirtualServer(network)
-    server.start_now()
+def test_without_a_tcp_port_there_is_none(house: House) -> None:
+    server = house.serve(tcp_port=None)
+    assert (server.get_port(), server.get_tcp_port()) == (3000, None)
+
+
+def test_starting_twice_is_an_error_that_says_so(house: House) -> None:
+    server = house.serve()
     with pytest.raises(StateError, match="running already"):
-        server.start_now()
+        house.loop.run(server.start())
     assert server.get_port() == 3000
 
 
-def test_a_port_that_cannot_be_had_leaves_nothing_behind(network: VirtualNetwork) -> None:
-    first, second = VirtualServer(network, port=1, tcp_port=2), VirtualServer(network, port=3, tcp_port=2)
-    first.start_now()
-    with pytest.raises(AssertionError):  # the virtual network's word for a port in use
-        second.start_now()
-    assert second.get_tcp_port() is None
-    network.loop.run(first.stop())
-    second.start_now()
-    assert second.get_tcp_port() == 2
+def test_the_tcp_port_may_be_of_another_host(house: House) -> None:
+    class Noting(VirtualServer):
+        async def _listen(self, kind: str, host: str, port: int) -> int:
+            listened.append((kind, host, port))
+            return await super()._listen(kind, host, port)
+
+    listened: list[tuple[str, str, int]] = []
+    house.loop.run(Noting(house.network, host="::1", tcp_host="127.0.0.1").start())
+    assert listened == [("ws", "::1", 3000), ("tcp", "127.0.0.1", 3001)]
 
 
-def test_whoever_stops_a_stopping_server_waits_for_the_same_end(network: VirtualNetwork) -> None:
-    server = VirtualServer(network, shutdown_timeout=5, close_timeout=60)
-    server.start_now()
-    server.connect("tcp")  # and it never goes
-    stops = [network.loop.start(server.stop()) for _ in range(3)]
-    network.loop.advance(4.9)
-    assert not any(stop.is_done for stop in stops)
-    network.loop.advance(0.2)
-    assert all(stop.is_done for stop in stops)
-    assert network.loop.run(server.stop()) is None
+class Unlucky(VirtualServer):
+    """It waits for its second port, and does not get it."""
+
+    gate = VirtualEvent()
+
+    async def _listen(self, kind: str, host: str, port: int) -> int:
+        if kind == "tcp":
+            await self.gate.wait()
+            raise OSError("the port is in use")
+        return await super()._listen(kind, host, port)
 
 
-def test_a_stop_that_is_cancelled_cuts_everybody_at_once(network: VirtualNetwork) -> None:
-    server = VirtualServer(network, shutdown_timeout=60)
-    server.start_now()
-    stream = server.connect("tcp")
-    stopping = network.loop.start(server.stop())
-    network.loop.run_until_idle()
-    assert not stream.is_cut
-    stopping.cancel()
-    network.loop.run_until_idle()
-    assert stopping.is_done
-    assert isinstance(stopping.error, Cancelled)
-    assert stream.is_cut
-    server.start_now()
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_nothing_is_left_of_a_start_that_fails(house: House, is_cancelled: bool) -> None:
+    """Not even who came in on the one port while the other was tried."""
+    server = Unlucky(house.network)
+    server.gate = VirtualEvent()
+    starting = start(house, server.start())
+    early = server.connect("ws")
+    if is_cancelled:
+        starting.cancel()
+    server.gate.set()
+    house.loop.run_until_idle()
+    assert isinstance(starting.error, Cancelled if is_cancelled else OSError)
+    assert early.is_cut
+    assert server._peers == set()
+    assert house.serve().get_port() == 3000  # the first port is free again
 
 
-def test_a_request_to_stop_ends_serving_and_the_second_one_cuts(network: VirtualNetwork) -> None:
-    server = VirtualServer(network, shutdown_timeout=60)
-    server.request_stop()  # nothing runs yet, and nothing remembers it
-    server.start_now()
-    stream = server.connect("tcp")
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_server_whose_loop_does_not_start_may_be_started_again(house: House, is_cancelled: bool) -> None:
+    class Failing(VirtualRuntime):
+        async def start(self) -> None:
+            if is_cancelled:
+                raise Cancelled
+            raise RuntimeError("no loop")
 
+    server = VirtualServer(house.network)
+    working, server.virtual_runtime = server.virtual_runtime, Failing(house.loop)
+    with pytest.raises(Cancelled if is_cancelled else RuntimeError):
+        house.loop.run(server.start())
+    server.virtual_runtime = working
+    house.loop.run(server.start())
+
+
+def test_a_server_is_a_context(house: House) -> None:
     async def serve() -> None:
-        await server._serve_until_stopped()
-        await server.stop()
+        async with VirtualServer(house.network) as server:
+            assert server.get_port() == 3000
+            raise ZeroDivisionError
 
-    serving = network.loop.start(serve())
-    network.loop.run_until_idle()
+    with pytest.raises(ZeroDivisionError):
+        house.loop.run(serve())
+    house.serve()
+
+
+# --- Stopping -----------------------------------------------------------------------------------------------
+
+
+def test_who_stops_a_server_that_stops_waits_for_the_same(house: House, wire: str) -> None:
+    house.serve(shutdown_timeout=3, close_timeout=60)
+    house.connect(wire)
+    first, second = start(house, house.server.stop()), start(house, house.server.stop())
+    house.loop.advance(2.9)
+    assert (first.is_done, second.is_done) == (False, False)
+    house.loop.advance(0.1)
+    assert (first.is_done, second.is_done) == (True, True)
+    house.loop.run(house.server.stop())
+
+
+def test_a_stop_that_is_cancelled_cuts_everybody(house: House, wire: str) -> None:
+    house.serve(shutdown_timeout=30)
+    client = house.connect(wire)
+    stopping = start(house, house.server.stop())
+    stopping.cancel()
+    house.loop.run_until_idle()
+    assert isinstance(stopping.error, Cancelled)
+    assert client.stream.is_cut
+    house.server.start_now()
+
+
+def test_when_the_stop_returns_everybody_has_gone(house: House, wire: str) -> None:
+    gone: list[str] = []
+    house.serve(shutdown_timeout=1, close_timeout=60)
+    house.server.on_disconnect(lambda ctx: gone.append(ctx.id))
+    house.connect(wire)
+
+    async def stop() -> None:
+        await house.server.stop()
+        assert (gone, house.server.get_clients(), house.server._peers) == (["c1"], [], set())
+
+    house.loop.run(stop())
+
+
+def test_handlers_that_do_not_end_are_cancelled_by_the_stop(house: House, wire: str) -> None:
+    cancelled: list[str] = []
+    house.serve(shutdown_timeout=1)
+
+    @house.server.on("hang")
+    async def hang(ctx: Context) -> None:
+        try:
+            await VirtualEvent().wait()
+        except Cancelled:
+            cancelled.append(ctx.id)
+            raise
+
+    client = house.connect(wire)
+    client.say("hang")
+    house.loop.run(house.server.stop())
+    house.loop.run_until_idle()
+    assert cancelled == ["c1"]
+    assert house.loop.tasks == []
+
+
+# --- Serving ------------------------------------------------------------------------------------------------
+
+
+def test_serving_ends_with_the_stop(house: House) -> None:
+    house.serve()
+    serving = start(house, house.server._serve_until_stopped())
     assert not serving.is_done
-    server.request_stop()
-    network.loop.run_until_idle()
-    assert not serving.is_done
-    assert not stream.is_cut
-    server.request_stop()
-    network.loop.run_until_idle()
+    house.loop.run(house.server.stop())
     assert serving.is_done
-    assert stream.is_cut
+    house.loop.run(house.server._serve_until_stopped())  # a server that does not run is not waited for
 
 
-def test_what_never_ran_has_nothing_to_wait_for(network: VirtualNetwork) -> None:
-    network.loop.run(VirtualServer(network)._serve_until_stopped())
-    network.loop.run(VirtualServer(network).stop())
+def test_a_signal_ends_serving_and_the_second_one_cuts_who_is_left(house: House, wire: str) -> None:
+    house.serve()
+    client = house.connect(wire)
+    serving = start(house, house.server._serve_until_stopped())
+    house.server.request_stop()
+    house.loop.run_until_idle()
+    assert serving.is_done
+    stopping = start(house, house.server.stop())
+    assert not stopping.is_done
+    house.server.request_stop()
+    house.loop.run_until_idle()
+    assert client.stream.is_cut
+    assert stopping.is_done
+
+
+def test_a_signal_is_for_the_run_in_which_it_came(house: House) -> None:
+    house.serve()
+    house.server.request_stop()
+    house.loop.run(house.server.stop())
+    house.server.request_stop()
+    house.server.start_now()
+    client = house.connect("tcp")
+    serving = start(house, house.server._serve_until_stopped())
+    assert not serving.is_done
+    house.server.request_stop()
+    house.loop.run_until_idle()
+    assert serving.is_done
+    assert not client.stream.is_cut

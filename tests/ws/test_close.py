@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stelar_proto.errors import InvalidUtf8, MessageError, WebSocketError
@@ -109,6 +109,7 @@ def test_a_reason_is_cut_behind_the_last_character_that_fits(reason: str, encode
     assert encode_close(1000, reason) == b"\x03\xe8" + encoded
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ON_THE_WIRE), st.text())
 def test_a_close_that_is_sent_is_received(code: int, reason: str) -> None:
     payload = encode_close(code, reason)
@@ -118,6 +119,7 @@ def test_a_close_that_is_sent_is_received(code: int, reason: str) -> None:
     assert reason.encode("utf-8", "replace").decode().startswith(received.reason)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=125))
 def test_what_is_not_refused_is_read_without_loss(payload: bytes) -> None:
     with contextlib.suppress(WebSocketError):

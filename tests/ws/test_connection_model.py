@@ -179,8 +179,8 @@ class TwoConnections(RuleBasedStateMachine):
                 receiver.said.append(PongReceived(payload))
             case Closed(code, reason):
                 if receiver.state is State.OPEN:
-                    receiver.close_sent = Close(code, reason)
-                    receiver.echo = event
+                    receiver.close_sent = Close(1000 if code == 1005 else code, reason)
+                    receiver.echo = Closed(*receiver.close_sent, None)
                 receiver.state = State.CLOSED
                 assert receiver.conn.close_received == Close(code, reason)
 

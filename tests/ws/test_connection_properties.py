@@ -47,7 +47,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 CUTS = st.lists(st.integers(0, 5000), max_size=12)
 SIZES = st.sampled_from([0, 1, 124, 125, 126, 127, 511, 512, 513, 65535, 65536, 70_000])
 
-MANY = settings(max_examples=300, deadline=None)  # for what only few streams and cuts show
+MANY = settings(max_examples=150, deadline=None)  # for what only few streams and cuts show
 
 # --- Round trips ----------------------------------------------------------------------------------------
 
@@ -88,6 +88,7 @@ def carry_out(conn: Connection, command: Command) -> Event:
 
 
 @both_roles
+@settings(deadline=None)
 @given(st.lists(COMMANDS, max_size=6), CUTS)
 def test_what_one_side_sends_the_other_receives(role: Role, commands: list[Command], cuts: list[int]) -> None:
     other = Role.CLIENT if role is Role.SERVER else Role.SERVER
@@ -101,6 +102,7 @@ def test_what_one_side_sends_the_other_receives(role: Role, commands: list[Comma
 
 
 @both_roles
+@settings(deadline=None)
 @given(st.lists(COMMANDS, max_size=4), CUTS)
 def test_parts_add_up_to_what_was_sent(role: Role, commands: list[Command], cuts: list[int]) -> None:
     other = Role.CLIENT if role is Role.SERVER else Role.SERVER
@@ -132,6 +134,7 @@ def joined(events: list[Event]) -> list[Event]:
 
 
 @both_roles
+@settings(deadline=None)
 @given(
     st.sampled_from([65536, 65537, 100_000, 1 << 20]),
     st.integers(1000, 70_000),
@@ -303,6 +306,7 @@ PIECES = st.one_of(
 
 
 @pytest.mark.parametrize("state", STATES)
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=8))
 def test_no_bytes_raise_and_closed_comes_once_and_last(state: str, chunks: list[bytes]) -> None:
     conn = STATES[state]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stelar_proto.errors import MessageTooBig, WebSocketError
@@ -44,6 +44,7 @@ def test_masking_is_what_a_naive_xor_does_at_every_phase(size: int, phase: int) 
     assert masked == xor(payload, b"\x00\x01\x80\xff", phase)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.binary(min_size=4, max_size=4), st.integers(0, 1 << 40))
 def test_masking_twice_is_nothing_and_once_is_a_naive_xor(payload: bytes, mask: bytes, phase: int) -> None:
     masked = apply_mask(payload, mask, phase)
@@ -51,6 +52,7 @@ def test_masking_twice_is_nothing_and_once_is_a_naive_xor(payload: bytes, mask: 
     assert apply_mask(masked, mask, phase) == payload
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1200), st.binary(min_size=4, max_size=4), st.lists(st.integers(0, 1200)))
 def test_masking_in_pieces_is_masking_in_one_piece(payload: bytes, mask: bytes, cuts: list[int]) -> None:
     ends = sorted({0, len(payload), *(cut for cut in cuts if cut < len(payload))})

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stelar_proto.errors import InvalidUtf8, MessageError, MessageTooBig, WebSocketError
@@ -68,6 +68,7 @@ def test_the_first_wrong_byte_is_noticed_for_all_pairs_of_bytes() -> None:
         assert accepted_size(data) == valid_prefix_size(data), data
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from([b"a", b"\xc3\xb1", b"\xe2\x98\x83", b"\xed\x9f\xbf", b"\xf0\x9f\x98\x80"]),
@@ -90,6 +91,7 @@ def test_a_character_that_is_cut_off_at_the_end_is_wrong(size: int) -> None:
         decoder.decode(b"", True)
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(st.integers(0, 50)))
 def test_text_in_pieces_is_decoded_as_a_whole(text: str, cuts: list[int]) -> None:
     data = text.encode("utf-8", "replace")
