@@ -36,7 +36,7 @@ from .events import (
 )
 from .frames import Opcode
 from .handshake import select_subprotocol
-from .http1 import Headers, Request, Response
+from .http1 import Headers, HeadLimits, Request, Response
 from .state import Role, State
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Closed",
     "Connection",
     "Event",
+    "HeadLimits",
     "Headers",
     "Opcode",
     "Opened",

@@ -23,7 +23,7 @@ from stelar_proto.errors import HandshakeError, MessageError, PeerError, StateEr
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
 from .frames import MAX_CONTROL_SIZE, MaskSource, Opcode, encode_frame
-from .http1 import HeaderFields, Request, Response
+from .http1 import HeaderFields, HeadLimits, Request, Response
 from .messages import BytesLike, encode_text, to_bytes
 from .opening import ClientOpening, ServerOpening
 from .receiver import MAX_FRAGMENTS, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, Receiver
@@ -47,6 +47,7 @@ class Connection:
         max_frame_size: the longest payload of a received data frame, bytes; None for no limit.
         max_message_size: the longest received message, bytes; None for no limit.
         max_fragments: the most frames of a received message.
+        head_limits: how long the head of the handshake's request or response may be.
         deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole.
 
     Raises:
@@ -78,6 +79,7 @@ class Connection:
         max_frame_size: int | None = MAX_FRAME_SIZE,
         max_message_size: int | None = MAX_MESSAGE_SIZE,
         max_fragments: int = MAX_FRAGMENTS,
+        head_limits: HeadLimits = HeadLimits(),  # noqa: B008  # frozen
         deliver_parts: bool = False,
     ) -> None:
         self.role = role
@@ -92,11 +94,11 @@ class Connection:
         self._opening: ServerOpening | ClientOpening | None = None
         self._masks: MaskSource | None = None
         if role is Role.SERVER:
-            self._opening = ServerOpening()
+            self._opening = ServerOpening(head_limits)
         elif entropy is None:
             raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
         else:
-            self._opening = ClientOpening(entropy)
+            self._opening = ClientOpening(entropy, head_limits)
             self._masks = MaskSource(entropy)
         self._receiver: Receiver | None = Receiver(
             masked=role is Role.SERVER,
@@ -278,9 +280,7 @@ class Connection:
             MessageError: the code must not be sent.
         """
         if self.state is State.CONNECTING:
-            raise StateError(
-                "there is no connection to close yet: respond() refuses, dropping the stream ends it"
-            )
+            raise StateError("nothing to close yet: respond() refuses, dropping the stream ends it")
         if self.state is _OPEN:
             self._out.append(self._encode_close(code, reason))
             self._enter(State.CLOSING)

@@ -15,7 +15,7 @@ from stelar_proto.errors import HandshakeError, StateError, StreamEnded, Upgrade
 
 from . import handshake
 from .events import Opened, RequestReceived, UpgradeRequested
-from .http1 import HeaderFields, Request, RequestReader, Response, ResponseReader, encode_response
+from .http1 import HeaderFields, HeadLimits, Request, RequestReader, Response, ResponseReader, encode_response
 from .uri import parse_websocket_url
 
 
@@ -28,8 +28,8 @@ class ServerOpening:
     response: Response | None = None
     trailing = b""
 
-    def __init__(self) -> None:
-        self._reader = RequestReader()
+    def __init__(self, head_limits: HeadLimits) -> None:
+        self._reader = RequestReader(head_limits)
         self._upgrade = False
         self.request: Request | None = None
 
@@ -108,12 +108,12 @@ class ClientOpening:
         "response",
     )
 
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], head_limits: HeadLimits) -> None:
         self._entropy = entropy
         self._key = ""
         self._subprotocols: tuple[str, ...] = ()
         self._accept_npm_handshake = False
-        self._reader = ResponseReader()
+        self._reader = ResponseReader(head_limits)
         self.request: Request | None = None
         self.response: Response | None = None
 

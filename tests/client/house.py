@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from tests.support.memory import RawStream, VirtualClient, VirtualNetwork
 from tests.support.virtual import VirtualLoop, VirtualTask
@@ -13,6 +14,8 @@ from tests.support.wires import Heard, frame, to_json
 
 PORT = 3000
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+T = TypeVar("T")
 
 
 class RawServer:
@@ -222,6 +225,12 @@ class House:
             self.log.append((name, *arguments))
 
         return handler
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> VirtualTask[T]:
+        """Run ``coroutine`` as far as it goes without the clock."""
+        task = self.loop.start(coroutine)
+        self.loop.run_until_idle()
+        return task
 
     def close(self) -> None:
         self.loop.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from tests.support.memory import RawStream, VirtualNetwork, VirtualServer
-from tests.support.virtual import VirtualLoop
+from tests.support.virtual import VirtualLoop, VirtualTask
 from tests.support.wires import CLIENTS, Heard, RawClient
+
+T = TypeVar("T")
 
 
 class House:
@@ -38,6 +40,12 @@ class House:
         client.stream.send(client.bye())
         if client.kind == "ws":
             client.stream.end()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> VirtualTask[T]:
+        """Run ``coroutine`` as far as it goes without the clock."""
+        task = self.loop.start(coroutine)
+        self.loop.run_until_idle()
+        return task
 
     def close(self) -> None:
         self.loop.close()

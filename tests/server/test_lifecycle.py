@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from stelar_proto.errors import StateError
@@ -11,12 +9,6 @@ from stelar_proto.server import Context
 from tests.server.house import House
 from tests.support.memory import VirtualServer
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualRuntime
-
-
-def start(house: House, coroutine: Any) -> Any:
-    task = house.loop.start(coroutine)
-    house.loop.run_until_idle()
-    return task
 
 
 def test_starting_returns_the_port(house: House) -> None:
@@ -69,7 +61,7 @@ def test_nothing_is_left_of_a_start_that_fails(house: House, is_cancelled: bool)
     """Not even who came in on the one port while the other was tried."""
     server = Unlucky(house.network)
     server.gate = VirtualEvent()
-    starting = start(house, server.start())
+    starting = house.start(server.start())
     early = server.connect("ws")
     if is_cancelled:
         starting.cancel()
@@ -114,7 +106,7 @@ def test_a_server_is_a_context(house: House) -> None:
 def test_who_stops_a_server_that_stops_waits_for_the_same(house: House, wire: str) -> None:
     house.serve(shutdown_timeout=3, close_timeout=60)
     house.connect(wire)
-    first, second = start(house, house.server.stop()), start(house, house.server.stop())
+    first, second = house.start(house.server.stop()), house.start(house.server.stop())
     house.loop.advance(2.9)
     assert (first.is_done, second.is_done) == (False, False)
     house.loop.advance(0.1)
@@ -125,7 +117,7 @@ def test_who_stops_a_server_that_stops_waits_for_the_same(house: House, wire: st
 def test_a_stop_that_is_cancelled_cuts_everybody(house: House, wire: str) -> None:
     house.serve(shutdown_timeout=30)
     client = house.connect(wire)
-    stopping = start(house, house.server.stop())
+    stopping = house.start(house.server.stop())
     stopping.cancel()
     house.loop.run_until_idle()
     assert isinstance(stopping.error, Cancelled)
@@ -171,7 +163,7 @@ def test_handlers_that_do_not_end_are_cancelled_by_the_stop(house: House, wire: 
 
 def test_serving_ends_with_the_stop(house: House) -> None:
     house.serve()
-    serving = start(house, house.server._serve_until_stopped())
+    serving = house.start(house.server._serve_until_stopped())
     assert not serving.is_done
     house.loop.run(house.server.stop())
     assert serving.is_done
@@ -181,11 +173,11 @@ def test_serving_ends_with_the_stop(house: House) -> None:
 def test_a_signal_ends_serving_and_the_second_one_cuts_who_is_left(house: House, wire: str) -> None:
     house.serve()
     client = house.connect(wire)
-    serving = start(house, house.server._serve_until_stopped())
+    serving = house.start(house.server._serve_until_stopped())
     house.server.request_stop()
     house.loop.run_until_idle()
     assert serving.is_done
-    stopping = start(house, house.server.stop())
+    stopping = house.start(house.server.stop())
     assert not stopping.is_done
     house.server.request_stop()
     house.loop.run_until_idle()
@@ -200,7 +192,7 @@ def test_a_signal_is_for_the_run_in_which_it_came(house: House) -> None:
     house.server.request_stop()
     house.server.start_now()
     client = house.connect("tcp")
-    serving = start(house, house.server._serve_until_stopped())
+    serving = house.start(house.server._serve_until_stopped())
     assert not serving.is_done
     house.server.request_stop()
     house.loop.run_until_idle()

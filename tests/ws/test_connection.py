@@ -7,8 +7,17 @@ from __future__ import annotations
 
 import pytest
 
-from stelar_proto.errors import StateError, StreamEnded
-from stelar_proto.ws import RequestReceived, Role, State, TextReceived, UpgradeRequested
+from stelar_proto.errors import HandshakeError, StateError, StreamEnded
+from stelar_proto.ws import (
+    Closed,
+    Connection,
+    HeadLimits,
+    RequestReceived,
+    Role,
+    State,
+    TextReceived,
+    UpgradeRequested,
+)
 
 from .chunking import cuts
 from .feeding import (
@@ -16,11 +25,13 @@ from .feeding import (
     REQUEST,
     RESPONSE,
     TEXT,
+    both_roles,
     bytewise,
     comparable,
     feed,
     new_connection,
     refused,
+    rfc_entropy,
     sent_to,
     with_fields,
 )
@@ -255,3 +266,18 @@ def test_the_end_of_the_stream_ends_the_handshake(start: bytes) -> None:
         conn.accept()
     with pytest.raises(StateError, match=r"respond\(\) comes too late: the connection is closed"):
         conn.respond(200)
+
+
+@both_roles
+def test_the_limits_of_the_head_can_be_set(role: Role) -> None:
+    limits = HeadLimits(max_header_line_size=64)
+    entropy = rfc_entropy if role is Role.CLIENT else None
+    conn = Connection(role, entropy=entropy, head_limits=limits)
+    first_line = b"GET / HTTP/1.1\r\n"
+    if role is Role.CLIENT:
+        conn.request_upgrade("ws://localhost/chat")
+        first_line = b"HTTP/1.1 101 Switching Protocols\r\n"
+    [closed] = conn.receive_data(first_line + b"X: " + b"x" * 65)
+    assert isinstance(closed, Closed)
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.status == (431 if role is Role.SERVER else 0)

@@ -52,7 +52,7 @@ SERVER_CALLS: list[tuple[Callable[[Connection], object], str]] = [
     (lambda conn: conn.respond(200), "respond() answers a request, and none has come yet"),
     (
         lambda conn: conn.close(),
-        "there is no connection to close yet: respond() refuses, dropping",
+        "nothing to close yet: respond() refuses, dropping",
     ),
     (lambda conn: conn.send_text("x"), NOTHING_YET),
     (lambda conn: conn.send_binary(b"x"), NOTHING_YET),
@@ -154,6 +154,6 @@ def test_a_client_sends_nothing_before_the_answer() -> None:
     for conn in (new_connection(Role.CLIENT), requesting_connection()):
         with pytest.raises(StateError, match=NOTHING_YET):
             conn.send_text("x")
-        with pytest.raises(StateError, match="no connection to close yet"):
+        with pytest.raises(StateError, match="nothing to close yet"):
             conn.close()
         assert conn.data_to_send() == b""
