@@ -5,7 +5,8 @@ Held for every history, open from the start or not, on a clock that moves only b
 - ``receive_data``, ``handle_deadline``, ``connection_lost`` and ``data_to_send`` raise nothing. Allowed
   exceptions: none.
 - Commands raise what their docstrings say and nothing else: ``StateError`` when the session does not take
-  messages (``accept``, ``refuse``: when nobody waits for that), ``MessageError`` for what may not be sent.
+  messages, or a client's outbox has no room for one (``accept``, ``refuse``: when nobody waits for that),
+  ``MessageError`` for what may not be sent.
 - ``Closed`` comes at most once, last, nothing after it; and it does come, unless the session was refused.
 - The timer is never later than the next deadline, so that telling nobody is no mistake; a deadline that is
   handled is not due again at once, for ever.
@@ -140,7 +141,8 @@ class Application:
         try:
             session.send(message)
         except StateError:
-            assert not could
+            # A client whose outbox is full is told to wait, and nothing else happens.
+            assert not could or (session.role is Role.CLIENT and session.can_send)
             raise
         assert could
         self.taken += [message] * (session.messages_sent - count)
@@ -150,7 +152,7 @@ class Application:
         count = session.messages_sent
         try:
             pending = session.request(ack, event, data, driver.now, timeout=timeout)
-        except MessageError:
+        except (StateError, MessageError):
             # A request that cannot be sent may leave a deadline that is too early: a needless look, no fault.
             driver.look_again()
             raise

@@ -71,20 +71,35 @@ class Endpoint(ABC):
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream; ``b""`` is its end."""
-        events = self.session.receive_data(data, self._runtime.now())
-        if events:
-            self._take(events)
+        try:
+            events = self.session.receive_data(data, self._runtime.now())
+            if events:
+                self._take(events)
+        except Exception:
+            self._break_off()
 
     def connection_lost(self) -> None:
         """The stream is gone. The transport's last call, exactly once, whatever came before."""
         self.transport = None
-        self._take(self.session.connection_lost(self._runtime.now()))
+        try:
+            self._take(self.session.connection_lost(self._runtime.now()))
+        except Exception:
+            self._break_off()
 
     def handle_deadline(self, now: float) -> None:
         """Do what is due."""
-        events = self.session.handle_deadline(now)
-        if events:
-            self._take(events)
+        try:
+            events = self.session.handle_deadline(now)
+            if events:
+                self._take(events)
+        except Exception:
+            self._break_off()
+        self.flush_soon()
+
+    def _break_off(self) -> None:
+        """A fault of the library: it is reported, and costs this connection only, whatever the loop."""
+        self._logger.exception("a connection is cut: a fault of the library")
+        self.session.abort(Closed(1006, "", None))
         self.flush_soon()
 
     def next_deadline(self) -> float | None:
@@ -207,13 +222,15 @@ class Endpoint(ABC):
                 await rest
                 rest = self._handle_waiting()
                 self._regulate()
-        except BaseException:
+        except BaseException as error:
             # A cancelled handler, which need not be the end of the connection: whatever comes in next goes on
             # with the inbox, so it has to be able to come in.
             self._busy = False
             if self.paused:
                 self._pause(False)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            self._break_off()
 
     def _leave(self, end: Closed) -> None:
         """As soon as the session has ended, though not before what was received first is being handled."""

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from stelar_proto.server.peer import Peer
 from stelar_proto.ws.handshake import accept_key
 from tests.conformance.world import (
     PATIENCE,
@@ -336,3 +337,24 @@ async def test_health_is_the_documented_json(world: World) -> None:
             *("totalRooms", "uptime", "uptimeSeconds", "wsConnections", "tcpConnections", "memoryMB"),
             *("memoryUsage", "rateLimiterEntries"),
         }
+
+
+async def test_a_fault_of_the_library_costs_one_connection(
+    world: World, wire: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.conversation(wire, wire) as (server, victim, bystander):
+        server.on_ack("echo", lambda ctx: ctx.data)
+        handle = Peer._handle
+
+        def fail(peer: Peer, event: Any) -> Any:
+            if peer.id == victim_id:
+                raise RuntimeError("a fault of ours")
+            return handle(peer, event)
+
+        victim_id = victim.get_id()
+        monkeypatch.setattr(Peer, "_handle", fail)
+        ended = inbox_of(victim, "disconnect")
+        victim.emit("x")
+        assert (await ended.next())[0] == 1006
+        await bystander_is_well(server, bystander)
+    assert "a fault of ours" in caplog.text

@@ -549,3 +549,43 @@ def test_drain_ends_with_the_connection(scene: Scene) -> None:
     scene.stream.reset()
     assert waiting.is_done
     assert waiting.error is None
+
+
+# --- A fault of the library -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["receive_data", "handle_deadline", "connection_lost", "a task"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where a fault comes up: an event makes the endpoint raise, there or when a task goes on with it."""
+    handle = Recorder._handle
+
+    def fail(endpoint: Recorder, event: Any) -> Deferred | None:
+        if isinstance(event, Closed) or (isinstance(event, Event) and event.data == "break"):
+            raise RuntimeError("a fault of ours")
+        return handle(endpoint, event)
+
+    monkeypatch.setattr(Recorder, "_handle", fail)
+    return str(request.param)
+
+
+def test_a_fault_of_the_library_is_logged_and_costs_the_connection_only(
+    broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene("tcp", heartbeat_interval=30, heartbeat_timeout=60)
+    gate = VirtualEvent()
+    client = scene.client
+    if broken == "receive_data":
+        client.say("x", "break")
+    elif broken == "handle_deadline":
+        scene.loop.advance(100)
+    elif broken == "connection_lost":
+        scene.endpoint.connection_lost()
+    else:
+        scene.endpoint.handler = lambda data: gate.wait()
+        client.say("x", "wait")
+        client.say("x", "break")
+        gate.set()
+    scene.loop.run_until_idle()
+    assert scene.endpoint.is_aborted
+    assert "RuntimeError: a fault of ours" in caplog.text
+    assert scene.endpoint.end is not None
