@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeAlias
 
 from hypothesis import given
@@ -158,8 +157,12 @@ class Application:
             raise
         request = m.AckRequest(ack, event, data, pending.correlation_id)
         self.taken += [request] * (session.messages_sent - count)
-        close = partial(session.close, 1000, "", driver.now)
-        driver.requests.append(Request(pending, data, close if reaction == "close" else lambda: None))
+
+        def react() -> None:
+            if reaction == "close":
+                session.close(1000, "", driver.now)
+
+        driver.requests.append(Request(pending, data, react))
 
     def _refuse(self) -> None:
         self.driver.session.refuse(403, "no")
