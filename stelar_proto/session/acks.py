@@ -115,6 +115,8 @@ class AckLedger:
     def expire(self, now: float) -> None:
         """Finish every request whose deadline has passed with :class:`AckTimeout`."""
         for pending in [pending for pending in self._pending.values() if pending.deadline <= now]:
+            if pending.done:
+                continue  # whoever was told of an earlier one has ended the rest
             self.discard(pending)
             pending.finish(error=AckTimeout(f"no answer to {pending.ack!r} within {pending.timeout:g} s"))
         self._earliest = min((pending.deadline for pending in self._pending.values()), default=None)

@@ -169,3 +169,15 @@ def test_every_request_ends_at_its_deadline_when_asked_at_announced_deadlines_on
     run_until(1000)
     assert not waiting
     assert ended == sorted(ended)
+
+
+def test_a_request_that_another_s_end_has_ended_does_not_end_again() -> None:
+    ledger = AckLedger(10)
+    ends: list[str] = []
+    first, second = (ledger.open(name, 0, 1) for name in "ab")
+    first.on_done = lambda: ledger.fail_all(ConnectionLost("gone"))
+    second.on_done = lambda: ends.append("second")
+    ledger.expire(1)
+    assert ends == ["second"]
+    with pytest.raises(ConnectionLost):
+        second.result()
