@@ -6,9 +6,9 @@ import asyncio
 import ssl
 from typing import Any
 
+from stelar_proto.channel import Endpoint
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
-from stelar_proto.session import Endpoint
 
 from .tls import client_context
 from .transport import AsyncioRuntime, EndpointProtocol

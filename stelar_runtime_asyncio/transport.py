@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from stelar_proto.session import Endpoint, WaitableEvent
+from stelar_proto.channel import Endpoint, WaitableEvent
 
 
 class AsyncioRuntime:

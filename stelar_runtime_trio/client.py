@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
+from stelar_proto.channel import Endpoint
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
-from stelar_proto.session import Endpoint
 
 from .tls import client_context
 from .transport import Stream, StreamTransport, TrioRuntime

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from stelar_proto.session import Endpoint, WaitableEvent
+from stelar_proto.channel import Endpoint, WaitableEvent
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 

@@ -28,9 +28,10 @@ LAYERS = {
     "tcp": {"errors", "buffer"},
     "messages": {"errors"},
     "wire": {"errors", "messages", "ws", "tcp"},
-    "session": {"errors", "messages", "ws", "tcp", "wire"},
-    "server": {"errors", "messages", "ws", "tcp", "wire", "session"},
-    "client": {"errors", "messages", "ws", "tcp", "wire", "session"},
+    "channel": {"errors", "ws", "tcp"},
+    "session": {"errors", "messages", "ws", "tcp", "wire", "channel"},
+    "server": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
+    "client": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
     "demo": {"errors", "messages", "server", "client"},
 }
 # The world: sockets, clocks, chance, tasks, the file system.
@@ -156,7 +157,7 @@ def test_a_runtime_knows_no_protocol(path: Path) -> None:
     assert not re.search(r"\b(1000|1001|1002|1006|1007|1008|1009|1011)\b", source), "a close code"
     assert not re.search(r"\bRFC\b|FrameType|Opcode", source)
     layers = {name.split(".")[1] for name in imports_of(path) if name.startswith("stelar_proto.")}
-    allowed = {"errors", "session", "server", "client"} | ({"demo"} if path.name == "__main__.py" else set())
+    allowed = {"errors", "channel", "server", "client"} | ({"demo"} if path.name == "__main__.py" else set())
     assert layers <= allowed
 
 

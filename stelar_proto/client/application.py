@@ -11,17 +11,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from stelar_proto.channel import Closed, Deadlines, Runtime, State
 from stelar_proto.errors import ConnectError, StateError, StelarError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, Message, check_event_name
-from stelar_proto.session import (
-    Closed,
-    Deadlines,
-    Runtime,
-    SessionConfig,
-    State,
-    TcpSession,
-    WebSocketSession,
-)
+from stelar_proto.session import SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Connection, Role

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from logging import Logger
 from typing import Any, NamedTuple
 
+from stelar_proto.channel import State
 from stelar_proto.errors import StateError
-from stelar_proto.session import Endpoint, State, WebSocketSession
+from stelar_proto.session import Deferred, Dispatcher, WebSocketSession
 from stelar_proto.session.arguments import check_handler, is_awaitable
-from stelar_proto.session.endpoint import Deferred
 from stelar_proto.ws import Request
 
 
@@ -71,7 +71,7 @@ class HttpRouter:
             raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
         self._handlers[path] = check_handler(handler)
 
-    def answer(self, endpoint: Endpoint, request: Request) -> Deferred | None:
+    def answer(self, endpoint: Dispatcher, request: Request) -> Deferred | None:
         """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
         handler = self._handlers.get(request.path) or self._own.get(request.path)
         if handler is None:
@@ -90,7 +90,7 @@ class HttpRouter:
         return None
 
     async def _await_response(
-        self, endpoint: Endpoint, request: Request, response: Awaitable[HttpResponse]
+        self, endpoint: Dispatcher, request: Request, response: Awaitable[HttpResponse]
     ) -> None:
         try:
             answer = await response
@@ -99,7 +99,7 @@ class HttpRouter:
         else:
             self._respond(endpoint, request, answer)
 
-    def _respond(self, endpoint: Endpoint, request: Request, response: object) -> None:
+    def _respond(self, endpoint: Dispatcher, request: Request, response: object) -> None:
         session = endpoint.session
         assert isinstance(session, WebSocketSession)  # TCP knows no requests
         if session.state is not State.CONNECTING:
@@ -115,7 +115,7 @@ class HttpRouter:
         else:
             endpoint.flush_soon()
 
-    def _fail(self, endpoint: Endpoint, request: Request, error: Exception) -> None:
+    def _fail(self, endpoint: Dispatcher, request: Request, error: Exception) -> None:
         self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error)
         if endpoint.session.state is State.CONNECTING:
             endpoint.session.refuse(500, "the handler failed")

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from stelar_proto.channel import Endpoint
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
 from stelar_proto.server import ServerApplication
-from stelar_proto.session import Endpoint
 from tests.support.virtual import VirtualLoop, VirtualRuntime
 
 CAPACITY = 256 * 1024

@@ -14,7 +14,7 @@ from random import Random
 from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
 
-from stelar_proto.session import WaitableEvent
+from stelar_proto.channel import WaitableEvent
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stelar_proto.session import Outbox
+from stelar_proto.channel import Outbox
 
 WRITE = 64 * 1024
 
