@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
+from stelar_proto.channel.runtime import Address
 
 
 class AsyncioRuntime:
@@ -35,6 +36,9 @@ class AsyncioRuntime:
 
     async def start(self) -> None:
         """Begin to run timers and tasks; asyncio needs no preparation for it."""
+
+    async def checkpoint(self) -> None:
+        """A cancelled task is stopped where it waits; asyncio has no other way to ask."""
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         """Wait until ``event`` is set, or for ``timeout`` seconds."""
@@ -101,12 +105,21 @@ class EndpointProtocol(asyncio.Protocol):
         self._writing_paused = False
         self._flush_is_due = False  # at the end of this turn, or of this call
         self._eof_sent = False
+        self.opened_at = runtime.now()
 
     @property
-    def remote_address(self) -> str | None:
-        """The peer's IP address."""
-        address = self._transport.get_extra_info("peername")
-        return address[0] if isinstance(address, tuple) else None
+    def local_address(self) -> Address | None:
+        """Our IP address and port."""
+        return self._address("sockname")
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's IP address and port."""
+        return self._address("peername")
+
+    def _address(self, which: str) -> Address | None:
+        address = self._transport.get_extra_info(which)
+        return address[:2] if isinstance(address, tuple) else None
 
     # --- For asyncio ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import trio
 
 from stelar_proto.channel import Endpoint, WaitableEvent
+from stelar_proto.channel.runtime import Address
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -42,6 +43,7 @@ class TrioRuntime:
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.make_event = trio.Event
+        self.checkpoint = trio.lowlevel.checkpoint_if_cancelled
 
     async def start(self) -> None:
         """Have tasks run from now on, until :meth:`close` or the end of trio's run.
@@ -121,9 +123,11 @@ class StreamTransport:
     Arguments:
         runtime: the loop.
         stream: the connection; it is closed at the end of :meth:`run`.
+        opened_at: when it came in, or was begun.
     """
 
-    def __init__(self, runtime: TrioRuntime, stream: Stream) -> None:
+    def __init__(self, runtime: TrioRuntime, stream: Stream, opened_at: float) -> None:
+        self.opened_at = opened_at
         self._runtime = runtime
         self._stream = stream
         # A plain socket is written to without waiting; its descriptor is trio's, non-blocking already.
@@ -138,15 +142,26 @@ class StreamTransport:
         self._eof_sent = False
 
     @property
-    def remote_address(self) -> str | None:
-        """The peer's IP address."""
+    def local_address(self) -> Address | None:
+        """Our IP address and port."""
+        return self._address(self._socket.getsockname)
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's IP address and port."""
+        return self._address(self._socket.getpeername)
+
+    @property
+    def _socket(self) -> trio.socket.SocketType:
         stream = self._stream
-        socket = stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+        return stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+
+    def _address(self, ask: Callable[[], object]) -> Address | None:
         try:
-            address = socket.getpeername()
+            address = ask()
         except OSError:
             return None
-        return address[0] if isinstance(address, tuple) else None
+        return address[:2] if isinstance(address, tuple) else None
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, attach: Callable[[StreamTransport], Endpoint]) -> None:

@@ -74,7 +74,7 @@ class Lifecycle(ABC, Generic[P]):
         """Return where to listen: for what kind of connection, on which host and port."""
 
     @abstractmethod
-    def connected(self, kind: str, transport: Transport, remote_address: str | None) -> P:
+    def connected(self, kind: str, transport: Transport) -> P:
         """A connection of ``kind`` came in; :meth:`_enroll` and return what its transport is to drive."""
 
     # --- Connections ----------------------------------------------------------------------------------------

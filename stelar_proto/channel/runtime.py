@@ -7,7 +7,10 @@ No call of these calls back before it returns: what it causes comes in a later t
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+Address: TypeAlias = tuple[str, int]
+"""Of one end of a connection: IP address and port."""
 
 
 class WaitableEvent(Protocol):
@@ -45,6 +48,10 @@ class Runtime(Protocol):
         """Cancel every task but the caller; return when they have ended."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Let a cancellation that is due happen here, where nothing has been done yet."""
+        ...
+
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         """Wait until ``event`` is set, or for ``timeout`` seconds."""
         ...
@@ -60,6 +67,19 @@ class Runtime(Protocol):
 
 class Transport(Protocol):
     """A stream of bytes that carries one endpoint."""
+
+    opened_at: float
+    """When the connection came in, or was begun: TLS is behind that."""
+
+    @property
+    def local_address(self) -> Address | None:
+        """Our end; None where the system does not tell."""
+        ...
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's end; None where the system does not tell, as when the connection is gone."""
+        ...
 
     def flush_soon(self) -> None:
         """There is something to send, or to end; take it before the loop waits again."""

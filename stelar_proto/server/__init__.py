@@ -5,5 +5,6 @@ from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
 from .http import HttpResponse
+from .peer import Peer
 
-__all__ = ["ClientInfo", "Context", "HttpResponse", "ServerApplication", "ServerConfig", "Stats"]
+__all__ = ["ClientInfo", "Context", "HttpResponse", "Peer", "ServerApplication", "ServerConfig", "Stats"]

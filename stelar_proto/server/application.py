@@ -193,9 +193,9 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         self._counters = Counters()
         self._started_at = runtime.now()
 
-    def connected(self, kind: str, transport: Transport, remote_address: str | None) -> Peer:
+    def connected(self, kind: str, transport: Transport) -> Peer:
         """A connection came in; ``kind`` is ``"ws"`` or ``"tcp"``. Return what its transport is to drive."""
-        now = self.runtime.now()
+        now, remote = transport.opened_at, transport.remote_address
         session: WebSocketSession | TcpSession
         if kind == "ws":
             session = WebSocketSession(
@@ -207,7 +207,7 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
             )
         else:
             session = TcpSession(Role.SERVER, self._session_config, payloads=self._tcp_format, now=now)
-        peer = Peer(self, session, remote_address)
+        peer = Peer(self, session, None if remote is None else remote[0])
         self._enroll(peer, transport)
         if kind == "tcp":
             peer.begin()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from stelar_proto.channel import Endpoint
+from stelar_proto.channel.runtime import Address
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
 from stelar_proto.server import ServerApplication
@@ -49,9 +50,12 @@ class StreamEnd(Protocol):
 class VirtualTransport:
     """Carries one endpoint."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, remote_address: Address | None = None) -> None:
         self.endpoint: Endpoint
         self.other: StreamEnd
+        self.opened_at = loop.now
+        self.local_address: Address | None = ("127.0.0.1", 3000)
+        self.remote_address = remote_address
         self.is_reading = True
         self.pauses = 0
         """How often reading was paused."""
@@ -274,20 +278,20 @@ class VirtualServer(ServerApplication):
     def connect(self, kind: str, address: str | None = ADDRESS) -> RawStream:
         """Connect a stream over which nothing has been said yet."""
         loop = self._network.loop
-        transport = VirtualTransport(loop)
+        transport = VirtualTransport(loop, None if address is None else (address, 50000))
         stream = RawStream(loop, transport)
-        self._attach(kind, transport, stream, address)
+        self._attach(kind, transport, stream)
         loop.run_until_idle()
         return stream
 
     def _accept(self, kind: str, other: VirtualTransport) -> VirtualTransport:
-        transport = VirtualTransport(self._network.loop)
-        self._attach(kind, transport, other, ADDRESS)
+        transport = VirtualTransport(self._network.loop, (ADDRESS, 50000))
+        self._attach(kind, transport, other)
         return transport
 
-    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd, address: str | None) -> None:
+    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd) -> None:
         transport.other = other
-        transport.endpoint = self.connected(kind, transport, address)
+        transport.endpoint = self.connected(kind, transport)
 
 
 class VirtualClient(ClientApplication):

@@ -299,6 +299,9 @@ class VirtualRuntime:
     async def close(self) -> None:
         self.cancel_all()
 
+    async def checkpoint(self) -> None:
+        """A cancelled task is stopped where it waits; it need not be asked."""
+
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()
 
