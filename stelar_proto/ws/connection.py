@@ -48,7 +48,8 @@ class Connection:
         max_message_size: the longest received message, bytes; None for no limit.
         max_fragments: the most frames of a received message.
         head_limits: how long the head of the handshake's request or response may be.
-        deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole.
+        deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole; an
+            attribute too, that may be set at any time: the next part brings what was collected until then.
 
     Raises:
         TypeError: a client without ``entropy``.
@@ -141,6 +142,21 @@ class Connection:
         except PeerError as error:
             self._fail(error, events)
         return events
+
+    @property
+    def deliver_parts(self) -> bool:
+        """Whether messages are reported piece by piece. One of which a part was reported ends with a part."""
+        return self._receiver is not None and self._receiver.messages.deliver_parts
+
+    @deliver_parts.setter
+    def deliver_parts(self, deliver_parts: bool) -> None:
+        if self._receiver is not None:
+            self._receiver.messages.deliver_parts = deliver_parts
+
+    @property
+    def collected_size(self) -> int:
+        """How much of a message that has not ended is held here: bytes, or characters if it is text."""
+        return 0 if self._receiver is None else self._receiver.messages.collected_size
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""

@@ -52,9 +52,8 @@ class Receiver:
         "_masked",
         "_max_frame_size",
         "_max_message_size",
-        "_reader",
         "_tail",
-        "_whole_messages",
+        "messages",
     )
 
     def __init__(
@@ -69,8 +68,7 @@ class Receiver:
         self._masked = masked
         self._max_frame_size = _checked("max_frame_size", max_frame_size)
         self._max_message_size = _checked("max_message_size", max_message_size)
-        self._whole_messages = not deliver_parts
-        self._reader = MessageReader(
+        self.messages = MessageReader(
             max_message_size=self._max_message_size,
             max_fragments=_checked("max_fragments", max_fragments),
             deliver_parts=deliver_parts,
@@ -103,7 +101,7 @@ class Receiver:
             if header is None or header.opcode >= Opcode.CLOSE:
                 self._tail = data[position:]
                 return
-            self._reader.begin(header.opcode, header.fin, header.size)
+            self.messages.begin(header.opcode, header.fin, header.size)
             self._frame, self._frame_received = header, 0
             position = self._receive_payload(header, data, position + header.header_size, events)
 
@@ -119,8 +117,8 @@ class Receiver:
         self, whole: list[tuple[int, bytes]], events: list[Event], receive_control: ControlHandler
     ) -> bool:
         """Handle frames that are complete; return whether one of them was the last of the connection."""
-        reader = self._reader
-        shortcut = self._whole_messages
+        reader = self.messages
+        shortcut = not reader.deliver_parts
         max_size = self._max_message_size
         try:
             for first_byte, payload in whole:
@@ -158,7 +156,7 @@ class Receiver:
         end_of_frame = self._frame_received == header.size
         if end_of_frame:
             self._frame = None
-        event = self._reader.feed(piece, end_of_frame)
+        event = self.messages.feed(piece, end_of_frame)
         if event is not None:
             events.append(event)
         return stop
