@@ -29,6 +29,7 @@ LAYERS = {
     "messages": {"errors"},
     "wire": {"errors", "messages", "ws", "tcp"},
     "channel": {"errors", "ws", "tcp"},
+    "plain": {"errors", "ws", "channel"},
     "session": {"errors", "messages", "ws", "tcp", "wire", "channel"},
     "server": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
     "client": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
@@ -157,7 +158,9 @@ def test_a_runtime_knows_no_protocol(path: Path) -> None:
     assert not re.search(r"\b(1000|1001|1002|1006|1007|1008|1009|1011)\b", source), "a close code"
     assert not re.search(r"\bRFC\b|FrameType|Opcode", source)
     layers = {name.split(".")[1] for name in imports_of(path) if name.startswith("stelar_proto.")}
-    allowed = {"errors", "channel", "server", "client"} | ({"demo"} if path.name == "__main__.py" else set())
+    allowed = {"errors", "channel", "plain", "server", "client"}
+    if path.name == "__main__.py":
+        allowed.add("demo")
     assert layers <= allowed
 
 

@@ -5,6 +5,7 @@ from .config import ChannelConfig
 from .deadlines import Deadlines
 from .endpoint import Endpoint
 from .events import Closed
+from .http import HttpResponse
 from .lifecycle import Lifecycle
 from .outbox import Outbox
 from .runtime import Runtime, Transport, WaitableEvent
@@ -17,6 +18,7 @@ __all__ = [
     "Closed",
     "Deadlines",
     "Endpoint",
+    "HttpResponse",
     "Lifecycle",
     "Outbox",
     "Runtime",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, overload
 
-from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
+from stelar_proto.channel import Closed, HttpResponse, Lifecycle, Runtime, Transport
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
@@ -22,7 +22,7 @@ from .client_ids import new_client_id
 from .config import ServerConfig
 from .handlers import HandlerRegistry
 from .health import Counters, Stats, health_json
-from .http import HttpHandler, HttpResponse, HttpRouter
+from .http import HttpHandler, HttpRouter
 from .hub import Hub
 from .peer import Peer
 

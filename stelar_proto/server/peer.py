@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from stelar_proto.channel import Closed
+from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
     JOINED_ROOM,
@@ -21,7 +22,7 @@ from stelar_proto.messages import (
 )
 from stelar_proto.session import Deferred, Dispatcher, Session
 from stelar_proto.session import Event as SessionEvent
-from stelar_proto.session.arguments import Handler, check_payload, check_room_name, is_awaitable
+from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from .context import Context

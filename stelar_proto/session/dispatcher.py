@@ -15,8 +15,8 @@ from logging import Logger
 from typing import Any
 
 from stelar_proto.channel import Closed, Endpoint, Runtime, State
+from stelar_proto.channel.handlers import Handler, is_awaitable
 
-from .arguments import Handler, is_awaitable
 from .events import Event
 from .session import Session
 

@@ -1,0 +1,284 @@
+"""Between a plain WebSocket connection and whoever calls ``recv`` and ``send``: the inbox, and who waits.
+
+The inbox holds whole messages, and parts of those that are taken in parts. It is bounded, in messages and in
+bytes: when it is full and nobody waits for more, reading pauses, and soon the peer cannot write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from logging import Logger
+from typing import Any, TypeAlias
+
+from stelar_proto import ws
+from stelar_proto.channel import Closed, Endpoint, Runtime, State, WaitableEvent
+from stelar_proto.errors import ConnectionClosed, StateError
+from stelar_proto.ws import PartReceived
+
+from .channel import PlainChannel
+from .config import WebSocketConfig
+
+Message: TypeAlias = str | bytes
+
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
+
+
+class WebSocketEndpoint(Endpoint):
+    """One plain connection; a server's and a client's differ in how they open.
+
+    Arguments:
+        session: the protocol.
+        runtime: the loop.
+        logger: where faults are reported.
+        config: how much may wait in the inbox.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_in_parts",
+        "_inbox",
+        "_inbox_limit",
+        "_inbox_size",
+        "_lock",
+        "_messages",
+        "_receivers",
+        "_size",
+        "_wants_parts",
+        "is_discarding",
+        "lost",
+        "messages_discarded",
+    )
+
+    session: PlainChannel
+
+    def __init__(
+        self, session: PlainChannel, runtime: Runtime, logger: Logger, config: WebSocketConfig
+    ) -> None:
+        super().__init__(session, runtime, logger)
+        self._inbox: deque[Message | PartReceived] = deque()
+        self._size = 0  # of what is in the inbox, bytes or characters
+        self._messages = 0  # whole ones in the inbox, and ends of those in parts
+        self._inbox_limit = config.inbox_limit
+        self._inbox_size = config.inbox_size
+        self._in_parts = False  # the next part in the inbox goes on with one that was handed out
+        self._wants_parts = False  # the codec hands out what has come of a message
+        self._receivers = 0  # how many wait for the inbox
+        self._arrived: WaitableEvent | None = None  # what they wait for
+        self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
+        self.is_discarding = False
+        """Whether nobody will receive any more: what comes is dropped."""
+        self.messages_discarded = 0
+        """How many messages, or parts of one, came behind a close of ours and found no room."""
+        self.lost = runtime.make_event()
+        """Set when the connection is gone, socket and all."""
+
+    # --- Receiving --------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """Return the next message; see :meth:`WebSocketConnection.recv`."""
+        await self._runtime.checkpoint()
+        if self._in_parts:
+            raise StateError("a message is being received in parts: take the rest of them first")
+        while not self._messages:
+            if self._wants_parts:
+                self._deliver_parts(False)
+            await self._wait_for_more()
+        return self._take_message()
+
+    def _take_message(self) -> Message:
+        inbox = self._inbox
+        self._messages -= 1
+        first = inbox.popleft()
+        if type(first) is PartReceived:
+            parts: list[Any] = [first.data]
+            while not first.final:
+                first = inbox.popleft()
+                assert isinstance(first, PartReceived)
+                parts.append(first.data)
+            message: Message = parts[0] if len(parts) == 1 else type(parts[0])().join(parts)
+        else:
+            message = first  # type: ignore[assignment]  # it is no PartReceived
+        self._size -= len(message)
+        if self.paused:
+            self._regulate()
+        return message
+
+    async def receive_part(self) -> PartReceived:
+        """Return the next part of a message; see :meth:`WebSocketConnection.recv_parts`."""
+        await self._runtime.checkpoint()
+        inbox = self._inbox
+        while not inbox:
+            if not self._wants_parts:
+                self._deliver_parts(True)
+            await self._wait_for_more()
+        item = inbox.popleft()
+        part = item if isinstance(item, PartReceived) else PartReceived(item, True)
+        self._in_parts = not part.final
+        if part.final:
+            self._messages -= 1
+            if self._wants_parts:
+                self._deliver_parts(False)
+        self._size -= len(part.data)
+        if self.paused:
+            self._regulate()
+        return part
+
+    def _deliver_parts(self, wanted: bool) -> None:
+        self._wants_parts = self.session.codec.deliver_parts = wanted
+
+    async def _wait_for_more(self) -> None:
+        if self.end is not None:
+            raise self.closed_error()
+        if self._arrived is None:
+            self._arrived = self._runtime.make_event()
+        self._receivers += 1
+        try:
+            if self.paused:
+                self._regulate()
+            await self._arrived.wait()
+        finally:
+            self._receivers -= 1
+
+    def closed_error(self) -> ConnectionClosed:
+        """Return what to raise now that the connection has ended, or is ending."""
+        end, codec = self.end, self.session.codec
+        received, sent = codec.close_received, codec.close_sent
+        if end is None:
+            end = Closed(*(sent or (1006, "")), None)
+        return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
+
+    def _take(self, events: Sequence[Any]) -> None:
+        for event in events:
+            kind = type(event)
+            if kind is str or kind is bytes:
+                self._put(event, len(event), True)
+            elif kind is PartReceived:
+                self._put(event, len(event.data), event.final)
+            elif kind is Closed:
+                self._leave(event)
+            else:
+                self._open(event)
+        if self._arrived is not None and (self._inbox or self.end is not None):
+            self._arrived.set()
+            self._arrived = None
+        if not self.paused:
+            self._regulate()
+
+    def _put(self, item: Message | PartReceived, size: int, final: bool) -> None:
+        if self.session.state is not _OPEN and (self.is_discarding or self._is_full()):
+            self.messages_discarded += final
+            return
+        self._inbox.append(item)
+        self._size += size
+        self._messages += final
+
+    def _is_full(self) -> bool:
+        if len(self._inbox) >= self._inbox_limit or self._size >= self._inbox_size:
+            return True
+        return self._size + self.session.codec.collected_size >= self._inbox_size
+
+    def _regulate(self) -> None:
+        """Pause reading when the inbox is full, and go on when somebody needs more than it has."""
+        state = self.session.state
+        if state is _CLOSED:
+            return
+        # Behind what nobody takes stands the peer's part of a close.
+        wanted = state is not _OPEN or self._receivers > 0
+        if not self.paused:
+            if not wanted and self._is_full():
+                self._pause(True)
+        elif wanted or (len(self._inbox) <= self._inbox_limit // 2 and self._size <= self._inbox_size // 2):
+            self._pause(False)
+
+    # --- Sending ----------------------------------------------------------------------------------------
+
+    async def send(self, message: Message | bytearray | memoryview) -> None:
+        """Send a message; see :meth:`WebSocketConnection.send`."""
+        await self._runtime.checkpoint()
+        session = self.session
+        if self._lock is not None or session.outbox.congested:
+            await self._wait_for_turn()
+        if not session.can_send:
+            raise self.closed_error()
+        session.send(message)
+        self.flush_soon()
+
+    async def _wait_for_turn(self) -> None:
+        while self._lock is not None or self.session.outbox.congested:
+            if not self.session.can_send:
+                raise self.closed_error()
+            if self._lock is not None:
+                await self._lock.wait()
+            else:
+                await self.drain()
+
+    async def begin_parts(self) -> None:
+        """Wait until a message can be sent in parts, and keep others from sending until :meth:`end_parts`.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+        """
+        await self._runtime.checkpoint()
+        await self._wait_for_turn()
+        if not self.session.can_send:
+            raise self.closed_error()
+        self._lock = self._runtime.make_event()
+
+    async def send_part(self, part: Message | bytearray | memoryview, *, final: bool) -> None:
+        """Send a part, behind :meth:`begin_parts`."""
+        await self.drain()
+        if not self.session.can_send:
+            raise self.closed_error()
+        self.session.send_part(part, final=final)
+        self.flush_soon()
+
+    def end_parts(self) -> None:
+        """Let others send again."""
+        if self._lock is not None:
+            self._lock.set()
+            self._lock = None
+
+    async def ping(self) -> float:
+        """Send a ping; see :meth:`WebSocketConnection.ping`."""
+        await self._runtime.checkpoint()
+        if self.session.state is not _OPEN:
+            raise self.closed_error()
+        answered = self._runtime.make_event()
+        pings = self.session.pings
+        payload, ping = pings.open(self._runtime.now(), answered)
+        self.session.ping(payload)
+        self.flush_soon()
+        try:
+            await answered.wait()
+        finally:
+            pings.discard(payload)
+        if ping.latency is None:
+            raise self.closed_error()
+        return ping.latency
+
+    # --- The end ----------------------------------------------------------------------------------------
+
+    def close(self, code: int, reason: str) -> None:
+        super().close(code, reason)
+        self._regulate()
+
+    def discard(self) -> None:
+        """Nobody will receive any more."""
+        self.is_discarding = True
+        self._inbox.clear()
+        self._size = self._messages = 0
+
+    def connection_lost(self) -> None:
+        try:
+            super().connection_lost()
+        finally:
+            self.lost.set()
+
+    def _on_closed(self, event: Closed) -> None:
+        if event.error is not None:
+            self._logger.info("a connection ended: %s", event.error)
+
+    def _open(self, event: ws.UpgradeRequested | ws.RequestReceived | ws.Opened) -> None:
+        """A part of the opening handshake came."""
+        raise NotImplementedError
