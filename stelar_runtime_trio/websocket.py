@@ -104,7 +104,7 @@ def connect_websocket(
             await ws.send("hola")
             print(await ws.recv())
 
-    Entering raises :class:`ConnectError` when there is no connection; leaving closes it with code 1000.
+    Entering raises :class:`ConnectError` when there is no connection; leaving closes it in good order.
 
     Arguments:
         url: ``ws://`` or ``wss://``, a host, and optionally user and password, port, path and query.

@@ -26,7 +26,7 @@ class PlainChannel(WebSocketChannel):
         entropy: clients only: ``entropy(n)`` returns ``n`` unpredictable bytes.
     """
 
-    __slots__ = ("_reply_size", "pings")
+    __slots__ = ("_reply_size", "is_held", "pings")
 
     def __init__(
         self,
@@ -41,6 +41,8 @@ class PlainChannel(WebSocketChannel):
         )
         super().__init__(role, config, codec, now)
         self.pings = PingLedger()
+        self.is_held = False
+        """Whether our last words wait, because what came in front of the end is still being answered."""
         self._reply_size = 0  # what the codec has put into the outbox since that was last empty
 
     def accept(self, subprotocol: str | None) -> None:
@@ -84,7 +86,22 @@ class PlainChannel(WebSocketChannel):
     def data_to_send(self) -> bytes:
         if self.state is State.CONNECTING:
             self._flush_codec()  # the request, which nobody has asked the channel for
-        return super().data_to_send()
+        return self.outbox.take() if self.is_held else super().data_to_send()
+
+    def hold(self) -> None:
+        """Keep our last words back until :meth:`release`, or half of the time that closing may take."""
+        self.is_held = True
+        self._deadline_changed()
+
+    def release(self) -> None:
+        """What came in front of the end has been answered."""
+        self.is_held = False
+        self.seal()
+
+    def next_deadline(self) -> float | None:
+        if self.is_held:
+            return self._ended_at + self.config.close_timeout / 2
+        return super().next_deadline()
 
     def _receive(self, data: bytes, events: list[Any]) -> None:
         for event in self.codec.receive_data(data):

@@ -36,6 +36,7 @@ class WebSocketEndpoint(Endpoint):
 
     __slots__ = (
         "_arrived",
+        "_held",
         "_in_parts",
         "_inbox",
         "_inbox_limit",
@@ -65,6 +66,7 @@ class WebSocketEndpoint(Endpoint):
         self._wants_parts = False  # the codec hands out what has come of a message
         self._receivers = 0  # how many wait for the inbox
         self._arrived: WaitableEvent | None = None  # what they wait for
+        self._held: Closed | None = None  # the end, while what came in front of it is being answered
         self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
         """Whether nobody will receive any more: what comes is dropped."""
@@ -128,6 +130,8 @@ class WebSocketEndpoint(Endpoint):
         self._wants_parts = self.session.codec.deliver_parts = wanted
 
     async def _wait_for_more(self) -> None:
+        if self._held is not None:
+            self._release()
         if self.end is not None:
             raise self.closed_error()
         if self._arrived is None:
@@ -142,7 +146,7 @@ class WebSocketEndpoint(Endpoint):
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise now that the connection has ended, or is ending."""
-        end, codec = self.end, self.session.codec
+        end, codec = self.end or self._held, self.session.codec
         received, sent = codec.close_received, codec.close_sent
         if end is None:
             end = Closed(*(sent or (1006, "")), None)
@@ -156,7 +160,7 @@ class WebSocketEndpoint(Endpoint):
             elif kind is PartReceived:
                 self._put(event, len(event.data), event.final)
             elif kind is Closed:
-                self._leave(event)
+                self._receive_end(event)
             else:
                 self._open(event)
         if self._arrived is not None and (self._inbox or self.end is not None):
@@ -259,8 +263,34 @@ class WebSocketEndpoint(Endpoint):
 
     # --- The end ----------------------------------------------------------------------------------------
 
+    def _receive_end(self, end: Closed) -> None:
+        # Whoever took, or will take, what came in front of the end may want to answer it. They have done so
+        # when they ask for more. An orderly end does not wait for a reader that may not be there.
+        is_being_answered = self._inbox or (end.error is not None and not self._receivers)
+        if is_being_answered and self.session.can_send and not self.is_discarding:
+            self._held = end
+            self.session.hold()
+        else:
+            self._leave(end)
+
+    def _release(self) -> None:
+        if self._held is not None:
+            end, self._held = self._held, None
+            self.session.release()
+            self._leave(end)
+            self.flush_soon()
+
+    def handle_deadline(self, now: float) -> None:
+        if self.session.is_held:
+            self._release()
+            if self._arrived is not None:
+                self._arrived.set()
+                self._arrived = None
+        super().handle_deadline(now)
+
     def close(self, code: int, reason: str) -> None:
         super().close(code, reason)
+        self._release()
         self._regulate()
 
     def discard(self) -> None:
@@ -271,6 +301,7 @@ class WebSocketEndpoint(Endpoint):
 
     def connection_lost(self) -> None:
         try:
+            self._release()
             super().connection_lost()
         finally:
             self.lost.set()
