@@ -29,7 +29,7 @@ class Case:
     behavior: str
     behavior_close: str
     description: str
-    """What the case does and what came of it; empty for a case that passed."""
+    """What the case does and what went wrong; empty for a case that passed."""
 
     @property
     def verdict(self) -> str:
@@ -96,7 +96,9 @@ def read_cases(folder: Path, agent: str) -> list[Case]:
         case = Case(name, result["behavior"], result["behaviorClose"], "")
         if not case.passed:
             details = json.loads((folder / result["reportfile"]).read_text())
-            texts = (details["description"], details["result"], details["resultClose"])
+            texts = [details["description"]]
+            texts += [] if case.behavior in _PASSING else [details["result"]]
+            texts += [] if case.behavior_close in _PASSING else [details["resultClose"]]
             case = Case(name, case.behavior, case.behavior_close, " / ".join(map(_plain, texts)))
         cases.append(case)
     return cases

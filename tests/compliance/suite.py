@@ -122,7 +122,7 @@ def _step(command: list[str], **environment: str) -> None:
             env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment},
         )
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{' '.join(command)} did not end within {_SETUP_TIMEOUT:.0f} seconds") from error
+        raise SetupError(f"{' '.join(command)} did not end within {_SETUP_TIMEOUT:g} seconds") from error
     if result.returncode != 0:
         said = "\n".join(result.stdout.splitlines()[-20:])
         raise SetupError(f"{' '.join(command)} failed with status {result.returncode}:\n{said}")

@@ -47,10 +47,9 @@ def run(target: str) -> Report:
 
 def _test_server(target: str, folder: Path) -> None:
     port = _free_port()
-    echo = [sys.executable, "-m", "tests.compliance.echo", target, str(port)]
     servers = [{"agent": target, "url": f"ws://127.0.0.1:{port}"}]
     fuzzer = wstest("fuzzingclient", _write_spec(folder, servers=servers))
-    with _running(echo, folder / "echo.log") as server:
+    with _running(echo(target, port), folder / "echo.log") as server:
         _wait_until_it_listens(server, port)
         with _running(fuzzer, folder / "wstest.log") as client:
             _expect_success(client, "the fuzzing client", _RUN_TIMEOUT)
@@ -60,12 +59,16 @@ def _test_server(target: str, folder: Path) -> None:
 
 def _test_client(target: str, folder: Path) -> None:
     port = _free_port()
-    echo = [sys.executable, "-m", "tests.compliance.echo", target, str(port)]
     fuzzer = wstest("fuzzingserver", _write_spec(folder, url=f"ws://127.0.0.1:{port}"))
     with _running(fuzzer, folder / "wstest.log") as server:
         _wait_until_it_listens(server, port)
-        with _running(echo, folder / "echo.log") as client:
+        with _running(echo(target, port), folder / "echo.log") as client:
             _expect_success(client, "the echo client", _RUN_TIMEOUT)
+
+
+def echo(target: str, port: int) -> list[str]:
+    """The command that runs ``target`` as a program: serving on ``port``, or as a client of what is there."""
+    return [sys.executable, "-m", "tests.compliance.echo", target, str(port)]
 
 
 def _write_spec(folder: Path, **roles: object) -> Path:
@@ -111,13 +114,13 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
         else:
             return
-    raise TargetError(f"no server listened within {_START_TIMEOUT:.0f} seconds")
+    raise TargetError(f"no server listened within {_START_TIMEOUT:g} seconds")
 
 
 def _expect_success(process: subprocess.Popen[bytes], name: str, timeout: float) -> None:
     try:
         status = process.wait(timeout)
     except subprocess.TimeoutExpired:
-        raise TargetError(f"{name} did not end within {timeout:.0f} seconds") from None
+        raise TargetError(f"{name} did not end within {timeout:g} seconds") from None
     if status != 0:
         raise TargetError(f"{name} ended with status {status}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.compliance import __main__ as command
-from tests.compliance import suite, targets
+from tests.compliance import suite
 from tests.compliance.suite import NoPython27, find_python27
 
 
@@ -43,21 +43,3 @@ def test_without_a_python_2_7_the_command_ends_with_status_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("The Autobahn suite was not run: ")
-
-
-def test_a_server_that_ends_at_its_start_is_a_problem_and_no_case_has_a_result(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(targets, "REPORTS", tmp_path)
-    monkeypatch.setattr(targets, "wstest", lambda mode, spec: [sys.executable, "-c", "raise SystemExit(3)"])
-    report = targets.run("trio-client")
-    assert report.problem == "the server ended with status 3 at its start"
-    assert report.failed_count == 301
-
-
-def test_results_of_an_earlier_run_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "trio-client").mkdir()
-    (tmp_path / "trio-client" / "index.json").write_text('{"trio-client": {"1.1.1": {}}}')
-    monkeypatch.setattr(targets, "REPORTS", tmp_path)
-    monkeypatch.setattr(targets, "wstest", lambda mode, spec: [sys.executable, "-c", ""])
-    assert targets.run("trio-client").cases == []
