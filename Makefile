@@ -4,6 +4,8 @@
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input for the parsers, a minute each
 # make bench   cost per message, as ratios to other libraries
+# make compliance
+#              the Autobahn test suite against server and client on every loop; needs a Python 2.7
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +16,7 @@ PYTEST_ARGS ?=
 PURE := $(addprefix tests/,test_buffer.py test_messages.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel session server client demo support)
 
-.PHONY: demo test check cover fuzz bench clean
+.PHONY: demo test check cover compliance fuzz bench clean
 
 demo:
 	$(PYTHON) -m stelar_runtime_asyncio serve
@@ -32,6 +34,9 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest -q $(PURE)
 	$(BIN)/coverage report --fail-under=98
 
+compliance: $(READY)
+	$(BIN)/python -m tests.compliance
+
 fuzz: $(READY)
 	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
 
@@ -45,4 +50,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-autobahn build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
