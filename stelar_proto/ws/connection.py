@@ -16,20 +16,17 @@ while CONNECTING stands in :mod:`.opening`, how chunks become messages in :mod:`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
-from stelar_proto.errors import HandshakeError, MessageError, PeerError, StateError, WebSocketError
+from stelar_proto.errors import HandshakeError, PeerError, StateError, WebSocketError
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
-from .frames import MAX_CONTROL_SIZE, MaskSource, Opcode, encode_frame
+from .frames import MaskSource, Opcode, encode_frame
 from .http1 import HeaderFields, HeadLimits, Request, Response
-from .messages import BytesLike, encode_text, to_bytes
-from .opening import ClientOpening, ServerOpening
+from .messages import BytesLike, encode_text, to_bytes, to_control_payload
+from .opening import ClientOpening, ServerOpening, demand
 from .receiver import MAX_FRAGMENTS, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, Receiver
 from .state import TRANSITIONS, Role, State
-
-_Opening = TypeVar("_Opening", ServerOpening, ClientOpening)
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as encoding a short frame's head.
 _OPEN = State.OPEN
@@ -193,7 +190,7 @@ class Connection:
             ValueError: the URL, a header or a subprotocol cannot be sent.
             TypeError: ``subprotocols`` is one string.
         """
-        opening = self._demand_opening(ClientOpening, "request_upgrade")
+        opening = demand(ClientOpening, self._opening, "request_upgrade", self.role, self.state)
         self._out.append(opening.send(url, headers, subprotocols, accept_npm_handshake))
         self.request = opening.request
 
@@ -208,7 +205,7 @@ class Connection:
             StateError: no upgrade waits for an answer.
             ValueError: the subprotocol was not offered, or a header may not be sent.
         """
-        opening = self._demand_opening(ServerOpening, "accept")
+        opening = demand(ServerOpening, self._opening, "accept", self.role, self.state)
         self._out.append(opening.accept(subprotocol, headers))
         self.subprotocol = subprotocol
         self._enter(_OPEN)
@@ -227,7 +224,7 @@ class Connection:
             StateError: no request waits for an answer.
             ValueError: the status or a header may not be sent.
         """
-        opening = self._demand_opening(ServerOpening, "respond")
+        opening = demand(ServerOpening, self._opening, "respond", self.role, self.state)
         self._out.append(opening.respond(status, body, headers))
         self._enter(State.CLOSED)
 
@@ -366,21 +363,13 @@ class Connection:
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
-        self._send_ping_or_pong(Opcode.PING, payload)
+        self._demand_open()
+        self._send_frame(Opcode.PING, to_control_payload(payload))
 
     def pong(self, payload: BytesLike = b"") -> None:
         """Send a pong that nobody asked for, as a sign of life (section 5.5.3)."""
-        self._send_ping_or_pong(Opcode.PONG, payload)
-
-    def _send_ping_or_pong(self, opcode: int, payload: BytesLike) -> None:
         self._demand_open()
-        payload = to_bytes(payload)
-        if len(payload) > MAX_CONTROL_SIZE:
-            raise MessageError(
-                "PAYLOAD_TOO_LARGE",
-                f"a ping or pong carries at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}",
-            )
-        self._send_frame(opcode, payload)
+        self._send_frame(Opcode.PONG, to_control_payload(payload))
 
     def _send_frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
         self._out.append(self._encode_frame(opcode, payload, fin))
@@ -397,14 +386,6 @@ class Connection:
         self._opening = None
         if state is State.CLOSED:
             self._receiver = None  # and with it what has come of a message
-
-    def _demand_opening(self, side: type[_Opening], call: str) -> _Opening:
-        role = Role.SERVER if side is ServerOpening else Role.CLIENT
-        if self.role is not role:
-            raise StateError(f"{call}() is for the {role.value} side; this is the {self.role.value} side")
-        if not isinstance(self._opening, side):
-            raise StateError(f"{call}() comes too late: the connection is {self.state.value}")
-        return self._opening
 
     @property
     def can_send(self) -> bool:

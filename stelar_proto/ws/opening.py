@@ -9,13 +9,14 @@ two heads have to say (:mod:`.handshake`), nor for the connection's state: each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from stelar_proto.errors import HandshakeError, StateError, StreamEnded, UpgradeRefused
 
 from . import handshake
 from .events import Opened, RequestReceived, UpgradeRequested
 from .http1 import HeaderFields, HeadLimits, Request, RequestReader, Response, ResponseReader, encode_response
+from .state import Role, State
 from .uri import parse_websocket_url
 
 
@@ -175,6 +176,23 @@ class ClientOpening:
             raise StreamEnded("the stream ended before the WebSocket handshake began")
         self.response = self._reader.eof()
         raise UpgradeRefused(self.response)
+
+
+_Side = TypeVar("_Side", ServerOpening, ClientOpening)
+
+
+def demand(side: type[_Side], opening: object, call: str, role: Role, state: State) -> _Side:
+    """Return ``opening``, which the method ``call`` needs, if it is that side's.
+
+    Raises:
+        StateError: the connection has the other role, or its handshake is over.
+    """
+    wanted = Role.SERVER if side is ServerOpening else Role.CLIENT
+    if role is not wanted:
+        raise StateError(f"{call}() is for the {wanted.value} side; this is the {role.value} side")
+    if not isinstance(opening, side):
+        raise StateError(f"{call}() comes too late: the connection is {state.value}")
+    return opening
 
 
 def _came_too_early() -> HandshakeError:
