@@ -6,8 +6,8 @@ what the RFC says must be answered (a pong, a close, an HTTP error). What a peer
 it ends the connection with a :class:`Closed` event whose answer is already in the outgoing buffer. What the
 caller does wrong is raised at the call.
 
-CLOSED, the last state, means that nothing more is read: send what :meth:`data_to_send` gives, then close the
-stream (a client waits a little for the server to do so first, section 7.1.1).
+CLOSED, the last state, means that nothing more is read: send what :meth:`data_to_send` gives, then end the
+stream when :attr:`Connection.wants_eof` says so: a client lets the server do it first (section 7.1.1).
 
 Responsible for moving from state to state (:mod:`.state`), for closing, and for what is sent. What happens
 while CONNECTING stands in :mod:`.opening`, how chunks become messages in :mod:`.receiver`.
@@ -59,6 +59,7 @@ class Connection:
         "_opening",
         "_out",
         "_part_type",
+        "_peer_ended",
         "_receiver",
         "close_received",
         "close_sent",
@@ -107,6 +108,7 @@ class Connection:
         )
         self._part_type: type[str] | type[bytes] | None = None  # of the message being sent in parts
         self._out: list[bytes] = []
+        self._peer_ended = False  # its stream, after the connection did
         # What ends the connection after an event that may still be answered: it leaves behind the answers.
         self._last_words: bytes | None = None
 
@@ -128,6 +130,7 @@ class Connection:
         events: list[Event] = []
         opening, receiver = self._opening, self._receiver
         if receiver is None:
+            self._peer_ended = self._peer_ended or not data
             return events
         try:
             if opening is not None:
@@ -161,11 +164,24 @@ class Connection:
         if self._last_words is not None:
             out.append(self._last_words)
             self._last_words = None
-        if len(out) == 1:
-            return out.pop()
-        data = b"".join(out)
+        data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
+
+    @property
+    def can_send(self) -> bool:
+        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
+        return self.state is _OPEN or self._last_words is not None
+
+    @property
+    def wants_eof(self) -> bool:
+        """Whether to end our side of the stream now: nothing more will be sent, and all of it was taken.
+
+        After a close handshake a client leaves that to the server until its stream has ended (section 7.1.1).
+        """
+        if self.state is not State.CLOSED or self._out or self._last_words is not None:
+            return False
+        return self.role is Role.SERVER or self.close_received is None or self._peer_ended
 
     # --- The opening handshake (section 4) --------------------------------------------------------------
 
@@ -235,9 +251,8 @@ class Connection:
             event = opening.receive(data) if data else opening.end()
         finally:  # a refusal is looked at too
             self.request, self.response = opening.request, opening.response
-        if event is None:
-            return
-        events.append(event)
+        if event is not None:
+            events.append(event)
         if isinstance(event, Opened):
             self.subprotocol = event.subprotocol
             self._enter(_OPEN)
@@ -250,7 +265,7 @@ class Connection:
         if opcode == Opcode.PING:
             # Section 5.5.2: a pong is due unless a close frame was received. One that was sent is no reason:
             # section 5.5.1 rules out data frames behind it, and the peer may still be finishing a message.
-            self._send_frame(Opcode.PONG, payload)
+            self._out.append(self._encode_frame(Opcode.PONG, payload))
             events.append(PingReceived(payload))
             return False
         if opcode == Opcode.PONG:
@@ -259,25 +274,21 @@ class Connection:
         self.close_received = close = decode_close(payload)
         if self.close_sent is None:
             # Section 5.5.1: echo the code; a close without one is an ordinary one.
-            self._last_words = self._encode_close(
-                close.code if payload else CloseCode.NORMAL_CLOSURE, close.reason
-            )
-        self._end(close.code, close.reason, None, events)
+            code = close.code if payload else CloseCode.NORMAL_CLOSURE
+            self._last_words = self._encode_close(code, close.reason)
+        self._enter(State.CLOSED)
+        events.append(Closed(close.code, close.reason, None))
         return True
 
     def _fail(self, error: PeerError, events: list[Event]) -> None:
         """Section 7.1.7: say why if that is still possible, then read no more."""
-        code: int = CloseCode.ABNORMAL_CLOSURE
-        reason = ""
+        code, reason = int(CloseCode.ABNORMAL_CLOSURE), ""
         if isinstance(error, WebSocketError):
             code, reason = error.close_code, error.reason
             if self.close_sent is None:
                 self._last_words = self._encode_close(code, reason)
         elif isinstance(error, HandshakeError) and isinstance(self._opening, ServerOpening):
             self._out.append(self._opening.refuse(error))
-        self._end(code, reason, error, events)
-
-    def _end(self, code: int, reason: str, error: PeerError | None, events: list[Event]) -> None:
         self._enter(State.CLOSED)
         events.append(Closed(code, reason, error))
 
@@ -340,7 +351,7 @@ class Connection:
         elif self._part_type is not kind:
             raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
         payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
-        self._send_frame(opcode, payload, final)
+        self._out.append(self._encode_frame(opcode, payload, final))
         self._part_type = None if final else kind
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
@@ -364,21 +375,16 @@ class Connection:
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
         self._demand_open()
-        self._send_frame(Opcode.PING, to_control_payload(payload))
+        self._out.append(self._encode_frame(Opcode.PING, to_control_payload(payload)))
 
     def pong(self, payload: BytesLike = b"") -> None:
         """Send a pong that nobody asked for, as a sign of life (section 5.5.3)."""
         self._demand_open()
-        self._send_frame(Opcode.PONG, to_control_payload(payload))
-
-    def _send_frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
-        self._out.append(self._encode_frame(opcode, payload, fin))
+        self._out.append(self._encode_frame(Opcode.PONG, to_control_payload(payload)))
 
     def _encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
         mask = None if self._masks is None else self._masks.next()
         return encode_frame(opcode, payload, mask=mask, fin=fin)
-
-    # --- State ------------------------------------------------------------------------------------------
 
     def _enter(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], (self.state, state)
@@ -386,11 +392,6 @@ class Connection:
         self._opening = None
         if state is State.CLOSED:
             self._receiver = None  # and with it what has come of a message
-
-    @property
-    def can_send(self) -> bool:
-        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
-        return self.state is _OPEN or self._last_words is not None
 
     def _demand_open(self) -> None:
         if not self.can_send:
