@@ -45,6 +45,7 @@ class Connection:
         max_message_size: the longest received message, bytes; None for no limit.
         max_fragments: the most frames of a received message.
         head_limits: how long the head of the handshake's request or response may be.
+        plain_http: servers: report requests that are no handshake; if False, they are refused with 426.
         deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole; an
             attribute too, that may be set at any time: the next part brings what was collected until then.
 
@@ -79,6 +80,7 @@ class Connection:
         max_message_size: int | None = MAX_MESSAGE_SIZE,
         max_fragments: int = MAX_FRAGMENTS,
         head_limits: HeadLimits = HeadLimits(),  # noqa: B008  # frozen
+        plain_http: bool = True,
         deliver_parts: bool = False,
     ) -> None:
         self.role = role
@@ -93,7 +95,7 @@ class Connection:
         self._opening: ServerOpening | ClientOpening | None = None
         self._masks: MaskSource | None = None
         if role is Role.SERVER:
-            self._opening = ServerOpening(head_limits)
+            self._opening = ServerOpening(head_limits, plain_http)
         elif entropy is None:
             raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
         else:

@@ -23,13 +23,14 @@ from .uri import parse_websocket_url
 class ServerOpening:
     """The server's side: a request comes, :meth:`accept` or :meth:`respond` encodes the answer."""
 
-    __slots__ = ("_reader", "_upgrade", "request")
+    __slots__ = ("_plain_http", "_reader", "_upgrade", "request")
 
     # What only the other side has, so that both are driven alike.
     response: Response | None = None
     trailing = b""
 
-    def __init__(self, head_limits: HeadLimits) -> None:
+    def __init__(self, head_limits: HeadLimits, plain_http: bool) -> None:
+        self._plain_http = plain_http
         self._reader = RequestReader(head_limits)
         self._upgrade = False
         self.request: Request | None = None
@@ -38,7 +39,8 @@ class ServerOpening:
         """Take bytes; return the request when it is complete.
 
         Raises:
-            HandshakeError: the request is broken, or asks for a WebSocket in a way that is none.
+            HandshakeError: the request is broken, or asks for a WebSocket in a way that is none, or for
+                none where nothing else is served.
         """
         if self.request is None:
             self.request = self._reader.feed(data)
@@ -51,6 +53,8 @@ class ServerOpening:
     def _judge(self, request: Request) -> RequestReceived | UpgradeRequested:
         subprotocols = handshake.read_upgrade(request)
         if subprotocols is None:
+            if not self._plain_http:  # RFC 9110, section 15.5.22
+                raise HandshakeError(426, "only WebSocket is spoken here", headers=[("Upgrade", "websocket")])
             return RequestReceived(request)
         if self._reader.trailing:
             raise _came_too_early()
