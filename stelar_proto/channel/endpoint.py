@@ -14,7 +14,6 @@ from typing import Any
 from .channel import Channel
 from .events import Closed
 from .runtime import Runtime, Transport, WaitableEvent
-from .state import State
 
 
 class Endpoint(ABC):
@@ -113,7 +112,7 @@ class Endpoint(ABC):
 
     async def drain(self) -> None:
         """Wait until the outbox is below its low-water mark, or the connection has ended."""
-        while self.session.outbox.congested and self.session.state is not State.CLOSED:
+        while self.session.outbox.congested and self.end is None:
             if self._drained is None:
                 self._drained = self._runtime.make_event()
             await self._drained.wait()
