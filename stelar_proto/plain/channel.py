@@ -83,10 +83,11 @@ class PlainChannel(WebSocketChannel):
         self.codec.ping(payload)
         self._flush_codec()
 
-    def data_to_send(self) -> bytes:
+    def _prepare_to_send(self) -> None:
         if self.state is State.CONNECTING:
             self._flush_codec()  # the request, which nobody has asked the channel for
-        return self.outbox.take() if self.is_held else super().data_to_send()
+        elif not self.is_held:
+            self.seal()
 
     def hold(self) -> None:
         """Keep our last words back until :meth:`release`, or half of the time that closing may take."""

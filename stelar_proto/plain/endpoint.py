@@ -36,11 +36,13 @@ class WebSocketEndpoint(Endpoint):
 
     __slots__ = (
         "_arrived",
+        "_checkpoint",
         "_held",
         "_in_parts",
         "_inbox",
         "_inbox_limit",
         "_inbox_size",
+        "_is_answering",
         "_lock",
         "_messages",
         "_receivers",
@@ -64,6 +66,8 @@ class WebSocketEndpoint(Endpoint):
         self._inbox_size = config.inbox_size
         self._in_parts = False  # the next part in the inbox goes on with one that was handed out
         self._wants_parts = False  # the codec hands out what has come of a message
+        self._is_answering = False  # the inbox was emptied, and nothing has been sent since
+        self._checkpoint = runtime.checkpoint
         self._receivers = 0  # how many wait for the inbox
         self._arrived: WaitableEvent | None = None  # what they wait for
         self._held: Closed | None = None  # the end, while what came in front of it is being answered
@@ -79,41 +83,54 @@ class WebSocketEndpoint(Endpoint):
 
     async def receive(self) -> Message:
         """Return the next message; see :meth:`WebSocketConnection.recv`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         if self._in_parts:
             raise StateError("a message is being received in parts: take the rest of them first")
         while not self._messages:
             if self._wants_parts:
                 self._deliver_parts(False)
-            await self._wait_for_more()
+            arrived = self._begin_waiting()
+            try:
+                await arrived.wait()
+            finally:
+                self._receivers -= 1
         return self._take_message()
 
     def _take_message(self) -> Message:
         inbox = self._inbox
         self._messages -= 1
         first = inbox.popleft()
-        if type(first) is PartReceived:
-            parts: list[Any] = [first.data]
-            while not first.final:
-                first = inbox.popleft()
-                assert isinstance(first, PartReceived)
-                parts.append(first.data)
-            message: Message = parts[0] if len(parts) == 1 else type(parts[0])().join(parts)
-        else:
-            message = first  # type: ignore[assignment]  # it is no PartReceived
+        message = self._join(first) if isinstance(first, PartReceived) else first
         self._size -= len(message)
+        if not inbox:
+            self._is_answering = True
         if self.paused:
             self._regulate()
         return message
 
+    def _join(self, part: PartReceived) -> Message:
+        parts: list[Any] = [part.data]
+        while not part.final:
+            item = self._inbox.popleft()
+            assert isinstance(item, PartReceived)
+            part = item
+            parts.append(part.data)
+        return type(parts[0])().join(parts)  # type: ignore[no-any-return]  # str or bytes, all of them
+
     async def receive_part(self) -> PartReceived:
         """Return the next part of a message; see :meth:`WebSocketConnection.recv_parts`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         inbox = self._inbox
         while not inbox:
             if not self._wants_parts:
                 self._deliver_parts(True)
-            await self._wait_for_more()
+            arrived = self._begin_waiting()
+            try:
+                await arrived.wait()
+            finally:
+                self._receivers -= 1
         item = inbox.popleft()
         part = item if isinstance(item, PartReceived) else PartReceived(item, True)
         self._in_parts = not part.final
@@ -129,7 +146,8 @@ class WebSocketEndpoint(Endpoint):
     def _deliver_parts(self, wanted: bool) -> None:
         self._wants_parts = self.session.codec.deliver_parts = wanted
 
-    async def _wait_for_more(self) -> None:
+    def _begin_waiting(self) -> WaitableEvent:
+        """Return what to wait for; the caller counts itself out of those who wait then."""
         if self._held is not None:
             self._release()
         if self.end is not None:
@@ -137,12 +155,9 @@ class WebSocketEndpoint(Endpoint):
         if self._arrived is None:
             self._arrived = self._runtime.make_event()
         self._receivers += 1
-        try:
-            if self.paused:
-                self._regulate()
-            await self._arrived.wait()
-        finally:
-            self._receivers -= 1
+        if self.paused:
+            self._regulate()
+        return self._arrived
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise now that the connection has ended, or is ending."""
@@ -153,34 +168,51 @@ class WebSocketEndpoint(Endpoint):
         return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
 
     def _take(self, events: Sequence[Any]) -> None:
+        inbox = self._inbox
+        has_room = self.session.state is _OPEN  # whoever pauses a peer in time has room for what came
         for event in events:
             kind = type(event)
             if kind is str or kind is bytes:
-                self._put(event, len(event), True)
+                if has_room or self._has_room():
+                    inbox.append(event)
+                    self._size += len(event)
+                    self._messages += 1
             elif kind is PartReceived:
-                self._put(event, len(event.data), event.final)
+                if has_room or self._has_room():
+                    inbox.append(event)
+                    self._size += len(event.data)
+                    self._messages += event.final
             elif kind is Closed:
                 self._receive_end(event)
             else:
                 self._open(event)
-        if self._arrived is not None and (self._inbox or self.end is not None):
-            self._arrived.set()
-            self._arrived = None
-        if not self.paused:
+        if self._arrived is not None and (inbox or self.end is not None):
+            self._wake()
+        if len(inbox) >= self._inbox_limit or self._size >= self._inbox_size:
             self._regulate()
 
-    def _put(self, item: Message | PartReceived, size: int, final: bool) -> None:
-        if self.session.state is not _OPEN and (self.is_discarding or self._is_full()):
-            self.messages_discarded += final
-            return
-        self._inbox.append(item)
-        self._size += size
-        self._messages += final
+    def _wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
+            self._arrived = None
+
+    def _has_room(self) -> bool:
+        """Tell whether what came behind a close of ours can still be kept; count it if not."""
+        has_room = not (self.is_discarding or self._is_full())
+        self.messages_discarded += not has_room
+        return has_room
 
     def _is_full(self) -> bool:
-        if len(self._inbox) >= self._inbox_limit or self._size >= self._inbox_size:
-            return True
-        return self._size + self.session.codec.collected_size >= self._inbox_size
+        return (
+            len(self._inbox) >= self._inbox_limit
+            or self._size + self.session.codec.collected_size >= self._inbox_size
+        )
+
+    def receive_data(self, data: bytes) -> bool:
+        needs_flush = super().receive_data(data)
+        if not self._receivers and not self.paused:
+            self._regulate()  # a large message may be on its way that nobody waits for
+        return needs_flush
 
     def _regulate(self) -> None:
         """Pause reading when the inbox is full, and go on when somebody needs more than it has."""
@@ -199,14 +231,21 @@ class WebSocketEndpoint(Endpoint):
 
     async def send(self, message: Message | bytearray | memoryview) -> None:
         """Send a message; see :meth:`WebSocketConnection.send`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         session = self.session
         if self._lock is not None or session.outbox.congested:
             await self._wait_for_turn()
         if not session.can_send:
             raise self.closed_error()
         session.send(message)
-        self.flush_soon()
+        if self._is_answering and self.transport is not None:
+            # The last message was taken, so whoever answers it will wait next. What follows in a turn is
+            # collected, as is what is sent without having been asked for.
+            self._is_answering = False
+            self.transport.flush()
+        else:
+            self.flush_soon()
 
     async def _wait_for_turn(self) -> None:
         while self._lock is not None or self.session.outbox.congested:
@@ -223,7 +262,8 @@ class WebSocketEndpoint(Endpoint):
         Raises:
             ConnectionClosed: the connection is closed.
         """
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         await self._wait_for_turn()
         if not self.session.can_send:
             raise self.closed_error()
@@ -245,7 +285,8 @@ class WebSocketEndpoint(Endpoint):
 
     async def ping(self) -> float:
         """Send a ping; see :meth:`WebSocketConnection.ping`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         if self.session.state is not _OPEN:
             raise self.closed_error()
         answered = self._runtime.make_event()
@@ -283,9 +324,7 @@ class WebSocketEndpoint(Endpoint):
     def handle_deadline(self, now: float) -> None:
         if self.session.is_held:
             self._release()
-            if self._arrived is not None:
-                self._arrived.set()
-                self._arrived = None
+            self._wake()
         super().handle_deadline(now)
 
     def close(self, code: int, reason: str) -> None:

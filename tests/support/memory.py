@@ -73,6 +73,9 @@ class VirtualTransport:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
 
+    def flush(self) -> None:
+        self._flush()
+
     def pause_reading(self) -> None:
         assert self.is_reading
         self.is_reading = False
