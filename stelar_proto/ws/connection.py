@@ -22,7 +22,7 @@ from stelar_proto.errors import HandshakeError, MessageError, PeerError, StateEr
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
-from .frames import MAX_CONTROL_SIZE, MaskSource, Opcode, encode_frame
+from .frames import MAX_CONTROL_SIZE, MaskingEncoder, Opcode, encode_frame
 from .http1 import HeaderFields, HeadLimits, Request, Response
 from .messages import BytesLike, encode_text, to_bytes
 from .opening import ClientOpening, ServerOpening
@@ -56,8 +56,9 @@ class Connection:
     """
 
     __slots__ = (
+        "_encode_frame",
+        "_encode_message",
         "_last_words",
-        "_masks",
         "_opening",
         "_out",
         "_part_type",
@@ -92,14 +93,16 @@ class Connection:
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
         self._opening: ServerOpening | ClientOpening | None = None
-        self._masks: MaskSource | None = None
+        self._encode_frame: Callable[[int, bytes, bool], bytes] = encode_frame
+        self._encode_message: Callable[[int, bytes], bytes] = encode_frame
         if role is Role.SERVER:
             self._opening = ServerOpening(head_limits)
         elif entropy is None:
             raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
         else:
             self._opening = ClientOpening(entropy, head_limits)
-            self._masks = MaskSource(entropy)
+            masking = MaskingEncoder(entropy)
+            self._encode_frame, self._encode_message = masking.encode_frame, masking.encode_message
         self._receiver: Receiver | None = Receiver(
             masked=role is Role.SERVER,
             max_frame_size=max_frame_size,
@@ -288,7 +291,7 @@ class Connection:
     def _encode_close(self, code: int | None, reason: str) -> bytes:
         payload = encode_close(code, reason)
         self.close_sent = decode_close(payload)
-        return self._encode_frame(Opcode.CLOSE, payload)
+        return self._encode_frame(Opcode.CLOSE, payload, True)
 
     # --- Frames out -------------------------------------------------------------------------------------
 
@@ -309,7 +312,7 @@ class Connection:
             StateError: the connection is not open, or a message in parts has not ended.
             TypeError: ``data`` is not bytes.
         """
-        self._out.append(self.encode_message(_BINARY, to_bytes(data)))
+        self._out.append(self.encode_message(_BINARY, data if type(data) is bytes else to_bytes(data)))
 
     def send_part(self, data: str | BytesLike, *, final: bool) -> None:
         """Send the next part of a message, a frame of its own; the first part decides: text or binary.
@@ -346,7 +349,7 @@ class Connection:
             self._demand_open()
             if self._part_type is not None:
                 raise StateError("a message is being sent in parts: end it with send_part(…, final=True)")
-        return encode_frame(opcode, payload, mask=None if self._masks is None else self._masks.next())
+        return self._encode_message(opcode, payload)
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
@@ -368,10 +371,6 @@ class Connection:
 
     def _send_frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
         self._out.append(self._encode_frame(opcode, payload, fin))
-
-    def _encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
-        mask = None if self._masks is None else self._masks.next()
-        return encode_frame(opcode, payload, mask=mask, fin=fin)
 
     # --- State ------------------------------------------------------------------------------------------
 
