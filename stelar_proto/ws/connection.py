@@ -21,7 +21,7 @@ from stelar_proto.errors import HandshakeError, PeerError, StateError, WebSocket
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
-from .frames import MaskSource, Opcode, encode_frame
+from .frames import MaskingEncoder, Opcode, encode_frame
 from .http1 import HeaderFields, HeadLimits, Request, Response
 from .messages import BytesLike, encode_text, to_bytes, to_control_payload
 from .opening import ClientOpening, ServerOpening, demand
@@ -55,8 +55,9 @@ class Connection:
     """
 
     __slots__ = (
+        "_encode_frame",
+        "_encode_message",
         "_last_words",
-        "_masks",
         "_opening",
         "_out",
         "_part_type",
@@ -92,15 +93,16 @@ class Connection:
         self.subprotocol: str | None = None
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
-        self._opening: ServerOpening | ClientOpening | None = None
-        self._masks: MaskSource | None = None
+        self._encode_frame: Callable[..., bytes] = encode_frame
+        self._encode_message: Callable[[int, bytes], bytes] = encode_frame
         if role is Role.SERVER:
-            self._opening = ServerOpening(head_limits, plain_http)
+            self._opening: ServerOpening | ClientOpening | None = ServerOpening(head_limits, plain_http)
         elif entropy is None:
             raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
         else:
             self._opening = ClientOpening(entropy, head_limits)
-            self._masks = MaskSource(entropy)
+            masking = MaskingEncoder(entropy)
+            self._encode_frame, self._encode_message = masking.encode_frame, masking.encode_message
         self._receiver: Receiver | None = Receiver(
             masked=role is Role.SERVER,
             max_frame_size=max_frame_size,
@@ -314,7 +316,7 @@ class Connection:
     def _encode_close(self, code: int | None, reason: str) -> bytes:
         payload = encode_close(code, reason)
         self.close_sent = decode_close(payload)
-        return self._encode_frame(Opcode.CLOSE, payload)
+        return self._encode_frame(Opcode.CLOSE, payload, True)
 
     # --- Frames out -------------------------------------------------------------------------------------
 
@@ -335,7 +337,7 @@ class Connection:
             StateError: the connection is not open, or a message in parts has not ended.
             TypeError: ``data`` is not bytes.
         """
-        self._out.append(self.encode_message(_BINARY, to_bytes(data)))
+        self._out.append(self.encode_message(_BINARY, data if type(data) is bytes else to_bytes(data)))
 
     def send_part(self, data: str | BytesLike, *, final: bool) -> None:
         """Send the next part of a message, a frame of its own; the first part decides: text or binary.
@@ -372,7 +374,7 @@ class Connection:
             self._demand_open()
             if self._part_type is not None:
                 raise StateError("a message is being sent in parts: end it with send_part(…, final=True)")
-        return encode_frame(opcode, payload, mask=None if self._masks is None else self._masks.next())
+        return self._encode_message(opcode, payload)
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
@@ -384,9 +386,7 @@ class Connection:
         self._demand_open()
         self._out.append(self._encode_frame(Opcode.PONG, to_control_payload(payload)))
 
-    def _encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
-        mask = None if self._masks is None else self._masks.next()
-        return encode_frame(opcode, payload, mask=mask, fin=fin)
+    # --- State ------------------------------------------------------------------------------------------
 
     def _enter(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], (self.state, state)

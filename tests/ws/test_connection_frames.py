@@ -131,6 +131,8 @@ def test_a_message_of_the_size_limit_is_received_and_one_byte_more_is_refused(ro
         (sent_to(role, FIRST_TEXT, b"x" * 9) + sent_to(role, CONTINUATION, b"x"), TextReceived("x" * 10)),
     ]
     over = [
+        sent_to(role, BINARY, b"x" * 11),
+        sent_to(role, TEXT, b"x" * 11),
         sent_to(role, BINARY, b"x" * 11)[:-11],
         sent_to(role, FIRST_TEXT, b"x" * 11)[:-11],
         sent_to(role, FIRST_TEXT, b"x" * 10) + sent_to(role, CONTINUATION, b"x")[:-1],
