@@ -23,7 +23,7 @@ MAX_FRAME_SIZE = 10 * 1024 * 1024
 MAX_MESSAGE_SIZE = 10 * 1024 * 1024
 MAX_FRAGMENTS = 131_072
 
-_NO_LIMIT = 1 << 63  # beyond what a frame header can say
+_NO_LIMIT = 1 << 127  # beyond what the frames of a message can add up to
 _TEXT_FRAME = FIN | Opcode.TEXT  # a frame that is a whole message
 _BINARY_FRAME = FIN | Opcode.BINARY
 _CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all control frames

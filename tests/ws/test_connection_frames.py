@@ -159,6 +159,14 @@ def test_without_limits_sizes_are_not_judged(role: Role) -> None:
 
 
 @both_roles
+def test_without_limits_the_sum_of_the_sizes_is_not_judged_either(role: Role) -> None:
+    conn = open_connection(role, max_frame_size=None, max_message_size=None)
+    longest = b"\x80\xff\x7f" + b"\xff" * 7 + MASK if role is Role.SERVER else b"\x80\x7f\x7f" + b"\xff" * 7
+    assert feed(conn, [sent_to(role, FIRST_BINARY, b"ab"), longest]) == []
+    assert conn.state is State.OPEN
+
+
+@both_roles
 def test_a_message_of_too_many_fragments_is_refused_at_the_header_of_the_first_too_many(role: Role) -> None:
     reason = "a message has more than 3 frames"
     three = sent_to(role, FIRST_TEXT) + sent_to(role, NEXT) + sent_to(role, CONTINUATION, b"x")
