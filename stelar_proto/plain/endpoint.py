@@ -41,6 +41,7 @@ class WebSocketEndpoint(Endpoint):
         "_inbox",
         "_inbox_limit",
         "_inbox_size",
+        "_is_closing",
         "_lock",
         "_messages",
         "_receivers",
@@ -66,6 +67,7 @@ class WebSocketEndpoint(Endpoint):
         self._wants_parts = False  # the codec hands out what has come of a message
         self._receivers = 0  # how many wait for the inbox
         self._arrived: WaitableEvent | None = None  # what they wait for
+        self._is_closing = False  # we have asked for the end
         self._held: Closed | None = None  # the end, while what came in front of it is being answered
         self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
@@ -170,7 +172,7 @@ class WebSocketEndpoint(Endpoint):
             self._regulate()
 
     def _put(self, item: Message | PartReceived, size: int, final: bool) -> None:
-        if self.session.state is not _OPEN and (self.is_discarding or self._is_full()):
+        if self._is_closing and (self.is_discarding or self._is_full()):
             self.messages_discarded += final
             return
         self._inbox.append(item)
@@ -290,6 +292,7 @@ class WebSocketEndpoint(Endpoint):
 
     def close(self, code: int, reason: str) -> None:
         super().close(code, reason)
+        self._is_closing = True
         self._release()
         self._regulate()
 
