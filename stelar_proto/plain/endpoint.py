@@ -82,9 +82,9 @@ class WebSocketEndpoint(Endpoint):
     async def receive(self) -> Message:
         """Return the next message; see :meth:`WebSocketConnection.recv`."""
         await self._runtime.checkpoint()
-        if self._in_parts:
-            raise StateError("a message is being received in parts: take the rest of them first")
-        while not self._messages:
+        while self._in_parts or not self._messages:
+            if self._in_parts:  # asked again behind every wait: another task may have taken a part meanwhile
+                raise StateError("a message is being received in parts: take the rest of them first")
             if self._wants_parts:
                 self._deliver_parts(False)
             await self._wait_for_more()
