@@ -335,6 +335,10 @@ class Connection:
             MessageError: a lone surrogate; a pair of them must not be split.
             TypeError: ``data`` is neither str nor bytes, or not what the parts before it were.
         """
+        self._out.append(self.encode_part(data, final=final))
+
+    def encode_part(self, data: str | BytesLike, *, final: bool) -> bytes:
+        """Return the next part of a message as a frame: :meth:`send_part` as :meth:`encode_message` is."""
         self._demand_open()
         kind: type[str] | type[bytes] = str if isinstance(data, str) else bytes
         opcode = int(Opcode.CONTINUATION)
@@ -343,8 +347,8 @@ class Connection:
         elif self._part_type is not kind:
             raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
         payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
-        self._send_frame(opcode, payload, final)
         self._part_type = None if final else kind
+        return self._encode_frame(opcode, payload, final)
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a message as one frame, masked as the role asks, for an embedder with a queue of its own.
