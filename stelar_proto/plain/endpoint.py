@@ -293,6 +293,7 @@ class WebSocketEndpoint(Endpoint):
     def close(self, code: int, reason: str) -> None:
         super().close(code, reason)
         self._is_closing = True
+        self._wake_senders()
         self._release()
         self._regulate()
 
@@ -309,7 +310,13 @@ class WebSocketEndpoint(Endpoint):
         finally:
             self.lost.set()
 
+    def _wake_senders(self) -> None:
+        """Let those who wait for the end of a message in parts see that there is nothing to wait for."""
+        if self._lock is not None:
+            self._lock.set()
+
     def _on_closed(self, event: Closed) -> None:
+        self._wake_senders()
         if event.error is not None:
             self._logger.info("a connection ended: %s", event.error)
 
