@@ -154,6 +154,11 @@ class WebSocketEndpoint(Endpoint):
             end = Closed(*(sent or (1006, "")), None)
         return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
 
+    def receive_data(self, data: bytes) -> None:
+        super().receive_data(data)
+        if not self.paused:  # a piece of a message is no event, and fills the inbox too
+            self._regulate()
+
     def _take(self, events: Sequence[Any]) -> None:
         for event in events:
             kind = type(event)
@@ -168,8 +173,6 @@ class WebSocketEndpoint(Endpoint):
         if self._arrived is not None and (self._inbox or self.end is not None):
             self._arrived.set()
             self._arrived = None
-        if not self.paused:
-            self._regulate()
 
     def _put(self, item: Message | PartReceived, size: int, final: bool) -> None:
         if self._is_closing and (self.is_discarding or self._is_full()):
