@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from stelar_proto.plain import ConnectionHandler, WebSocketConnection
 from tests.support.memory import RawStream, VirtualConnector, VirtualNetwork, VirtualWebSocketServer
-from tests.support.virtual import VirtualLoop, VirtualTask
+from tests.support.virtual import VirtualEvent, VirtualLoop, VirtualTask
 from tests.support.wires import ACCEPTED, UPGRADE, masked
 
 T = TypeVar("T")
@@ -98,6 +98,8 @@ class House:
         self.loop = VirtualLoop()
         self.network = VirtualNetwork(self.loop)
         self.server: VirtualWebSocketServer
+        self.kept = VirtualEvent()
+        """Set to have the handlers of :meth:`serve` return."""
         self.connections: list[WebSocketConnection] = []
         """What the handler of :meth:`serve` was given."""
 
@@ -109,7 +111,7 @@ class House:
 
     async def _keep(self, connection: WebSocketConnection) -> None:
         self.connections.append(connection)
-        await connection.wait_closed()
+        await self.kept.wait()
 
     def raw_client(self, upgrade: bytes = UPGRADE) -> RawPeer:
         """Connect a client by hand, and let it in."""
