@@ -6,6 +6,7 @@ bytes: when it is full and nobody waits for more, reading pauses, and soon the p
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from logging import Logger
@@ -244,9 +245,9 @@ class WebSocketEndpoint(Endpoint):
 
     def end_parts(self) -> None:
         """Let others send again."""
-        if self._lock is not None:
-            self._lock.set()
-            self._lock = None
+        assert self._lock is not None
+        self._lock.set()
+        self._lock = None
 
     async def ping(self) -> float:
         """Send a ping; see :meth:`WebSocketConnection.ping`."""
@@ -323,6 +324,6 @@ class WebSocketEndpoint(Endpoint):
         if event.error is not None:
             self._logger.info("a connection ended: %s", event.error)
 
+    @abstractmethod
     def _open(self, event: ws.UpgradeRequested | ws.RequestReceived | ws.Opened) -> None:
         """A part of the opening handshake came."""
-        raise NotImplementedError
