@@ -157,3 +157,11 @@ def test_a_peer_that_goes_while_reading_is_paused_is_noticed_when_the_stream_is_
         house.run(connection.recv())
     assert peer.heard() == []
     assert CLOSE not in [first for first, _ in peer.heard()]
+
+
+def test_bytes_that_were_on_their_way_when_reading_paused_are_taken_too(house: House) -> None:
+    connection, peer = house.open(inbox_limit=1)
+    for message in (b"a", b"b"):
+        peer.stream.transport.endpoint.receive_data(peer.frame(TEXT, message))
+    assert peer.stream.transport.pauses == 1
+    assert [house.run(connection.recv()) for _ in range(2)] == ["a", "b"]

@@ -112,11 +112,13 @@ class VirtualTransport:
 
     def _deliver(self) -> None:
         was_full = self.is_full
-        while self.is_reading and self._incoming and not self.is_lost:
+        if self.is_reading and self._incoming and not self.is_lost:
             data = self._incoming.popleft()
             self._size -= len(data)
             self.endpoint.receive_data(data)
             self._flush()
+            if self._incoming:  # who waits for what came has a turn in front of the next chunk
+                self._loop.call_soon(self._deliver)
         if was_full and not self.is_full:
             self.other.has_room()
 
