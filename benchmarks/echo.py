@@ -1,12 +1,12 @@
 """What an echo costs a server: ``serve_websocket`` on its three loops, beside the servers of other libraries.
 
 ``python benchmarks/echo.py`` prints tables, ``--quick`` a short run in less than 40 seconds; README.md in
-this folder says how to read them. Times are the machine's, and only ratios travel. A server that does not send
-back every byte it was sent ends the run.
+this folder says how to read them. Times are the machine's, and only ratios travel. A server that does not
+send back every byte it was sent ends the run.
 
 The servers (``echo_servers.py``) are processes of their own and report their own processor time. The load
-comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A turn
-is one server under load for a moment, on new connections; the servers take turns, round after round, so that
+comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A
+turn is one server under load for a moment, on new connections; the servers take turns, round after round, so that
 whatever else the machine does hits all of them, and a ratio is the median over the rounds.
 """
 

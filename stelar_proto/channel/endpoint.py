@@ -122,7 +122,9 @@ class Endpoint(ABC):
 
     async def drain(self) -> None:
         """Wait until the outbox is below its low-water mark, or the connection has ended."""
-        while self.session.outbox.congested and self.end is None:
+        session = self.session
+        # An end that is held back is still waited in front of: what is sent meanwhile would know no bound.
+        while session.outbox.congested and (session.can_send or session.state is not State.CLOSED):
             if self._drained is None:
                 self._drained = self._runtime.make_event()
             await self._drained.wait()

@@ -74,8 +74,7 @@ class PlainChannel(WebSocketChannel):
     def send_part(self, part: str | BytesLike, *, final: bool) -> None:
         """Send the next part of a message; as :meth:`send`."""
         self._demand_open()
-        self.codec.send_part(part, final=final)
-        self.outbox.append(self.codec.data_to_send())
+        self.outbox.append(self.codec.encode_part(part, final=final))
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""

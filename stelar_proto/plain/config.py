@@ -96,10 +96,13 @@ class ConnectConfig(WebSocketConfig):
 
     def _problems(self) -> list[str]:
         problems = WebSocketConfig._problems(self)
-        try:
-            Headers(self.headers)
-        except (TypeError, ValueError) as error:
-            problems.append(str(error))
+        if isinstance(self.headers, Mapping | Headers):
+            try:
+                Headers(self.headers)
+            except (TypeError, ValueError) as error:
+                problems.append(str(error))
+        else:
+            problems.append(f"headers is a mapping of names to values, not {type(self.headers).__name__}")
         return problems
 
 

@@ -6,6 +6,7 @@ bytes: when it is full and nobody waits for more, reading pauses, and soon the p
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from logging import Logger
@@ -43,6 +44,7 @@ class WebSocketEndpoint(Endpoint):
         "_inbox_limit",
         "_inbox_size",
         "_is_answering",
+        "_is_closing",
         "_lock",
         "_messages",
         "_receivers",
@@ -70,12 +72,13 @@ class WebSocketEndpoint(Endpoint):
         self._checkpoint = runtime.checkpoint
         self._receivers = 0  # how many wait for the inbox
         self._arrived: WaitableEvent | None = None  # what they wait for
+        self._is_closing = False  # we have asked for the end
         self._held: Closed | None = None  # the end, while what came in front of it is being answered
         self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
         """Whether nobody will receive any more: what comes is dropped."""
         self.messages_discarded = 0
-        """How many messages, or parts of one, came behind a close of ours and found no room."""
+        """How many messages came behind a close of ours and found no room."""
         self.lost = runtime.make_event()
         """Set when the connection is gone, socket and all."""
 
@@ -85,9 +88,9 @@ class WebSocketEndpoint(Endpoint):
         """Return the next message; see :meth:`WebSocketConnection.recv`."""
         if self._checkpoint is not None:
             await self._checkpoint()
-        if self._in_parts:
-            raise StateError("a message is being received in parts: take the rest of them first")
-        while not self._messages:
+        while self._in_parts or not self._messages:
+            if self._in_parts:  # asked again behind every wait: another task may have taken a part meanwhile
+                raise StateError("a message is being received in parts: take the rest of them first")
             if self._wants_parts:
                 self._deliver_parts(False)
             arrived = self._begin_waiting()
@@ -169,16 +172,16 @@ class WebSocketEndpoint(Endpoint):
 
     def _take(self, events: Sequence[Any]) -> None:
         inbox = self._inbox
-        has_room = self.session.state is _OPEN  # whoever pauses a peer in time has room for what came
+        has_room = not self._is_closing  # whoever pauses the peer in time has room for what came
         for event in events:
             kind = type(event)
             if kind is str or kind is bytes:
-                if has_room or self._has_room():
+                if has_room or self._has_room(True):
                     inbox.append(event)
                     self._size += len(event)
                     self._messages += 1
             elif kind is PartReceived:
-                if has_room or self._has_room():
+                if has_room or self._has_room(event.final):
                     inbox.append(event)
                     self._size += len(event.data)
                     self._messages += event.final
@@ -196,10 +199,10 @@ class WebSocketEndpoint(Endpoint):
             self._arrived.set()
             self._arrived = None
 
-    def _has_room(self) -> bool:
+    def _has_room(self, final: bool) -> bool:
         """Tell whether what came behind a close of ours can still be kept; count it if not."""
         has_room = not (self.is_discarding or self._is_full())
-        self.messages_discarded += not has_room
+        self.messages_discarded += final and not has_room
         return has_room
 
     def _is_full(self) -> bool:
@@ -279,9 +282,9 @@ class WebSocketEndpoint(Endpoint):
 
     def end_parts(self) -> None:
         """Let others send again."""
-        if self._lock is not None:
-            self._lock.set()
-            self._lock = None
+        assert self._lock is not None
+        self._lock.set()
+        self._lock = None
 
     async def ping(self) -> float:
         """Send a ping; see :meth:`WebSocketConnection.ping`."""
@@ -329,6 +332,8 @@ class WebSocketEndpoint(Endpoint):
 
     def close(self, code: int, reason: str) -> None:
         super().close(code, reason)
+        self._is_closing = True
+        self._wake_senders()
         self._release()
         self._regulate()
 
@@ -345,10 +350,16 @@ class WebSocketEndpoint(Endpoint):
         finally:
             self.lost.set()
 
+    def _wake_senders(self) -> None:
+        """Let those who wait for the end of a message in parts see that there is nothing to wait for."""
+        if self._lock is not None:
+            self._lock.set()
+
     def _on_closed(self, event: Closed) -> None:
+        self._wake_senders()
         if event.error is not None:
             self._logger.info("a connection ended: %s", event.error)
 
+    @abstractmethod
     def _open(self, event: ws.UpgradeRequested | ws.RequestReceived | ws.Opened) -> None:
         """A part of the opening handshake came."""
-        raise NotImplementedError

@@ -42,15 +42,12 @@ class PingLedger:
 
     def receive_pong(self, payload: bytes, now: float) -> None:
         """A pong came. It answers the pings before its own too: section 5.5.3 lets a peer skip those."""
-        if payload not in self._pending:
-            return  # nobody asked for it, which is allowed
-        for waiting in list(self._pending):
-            ping = self._pending.pop(waiting)
+        pending = self._pending
+        while payload in pending:  # or nobody asked for it, which is allowed
+            ping = pending.pop(next(iter(pending)))
             ping.latency = self.latency = now - ping.sent_at
             if ping.answered is not None:
                 ping.answered.set()
-            if waiting == payload:
-                break
 
     def discard(self, payload: bytes) -> None:
         """Forget a ping that nobody waits for any more."""

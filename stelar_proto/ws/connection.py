@@ -164,12 +164,11 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
-        out = self._out
         if self._last_words is not None:
-            out.append(self._last_words)
+            self._out.append(self._last_words)
             self._last_words = None
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+        data = b"".join(self._out)  # which does not copy one alone
+        self._out.clear()
         return data
 
     @property
@@ -179,10 +178,7 @@ class Connection:
 
     @property
     def wants_eof(self) -> bool:
-        """Whether to end our side of the stream now: nothing more will be sent, and all of it was taken.
-
-        After a close handshake a client leaves that to the server until its stream has ended (section 7.1.1).
-        """
+        """Whether to end our side of the stream now; a client waits for the server's end (section 7.1.1)."""
         if self.state is not State.CLOSED or self._out or self._last_words is not None:
             return False
         return self.role is Role.SERVER or self.close_received is None or self._peer_ended
@@ -347,6 +343,10 @@ class Connection:
             MessageError: a lone surrogate; a pair of them must not be split.
             TypeError: ``data`` is neither str nor bytes, or not what the parts before it were.
         """
+        self._out.append(self.encode_part(data, final=final))
+
+    def encode_part(self, data: str | BytesLike, *, final: bool) -> bytes:
+        """Return the next part of a message as a frame: :meth:`send_part` as :meth:`encode_message` is."""
         self._demand_open()
         kind: type[str] | type[bytes] = str if isinstance(data, str) else bytes
         opcode = int(Opcode.CONTINUATION)
@@ -355,8 +355,8 @@ class Connection:
         elif self._part_type is not kind:
             raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
         payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
-        self._out.append(self._encode_frame(opcode, payload, final))
         self._part_type = None if final else kind
+        return self._encode_frame(opcode, payload, final)
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a message as one frame, masked as the role asks, for an embedder with a queue of its own.

@@ -71,6 +71,7 @@ class VirtualTask(Generic[T]):
         self._is_cancelled = False
         self._result: T
         self.is_done = False
+        self.ended = VirtualEvent()
         self.error: BaseException | None = None
         """What the coroutine raised."""
         self.step_soon()
@@ -120,6 +121,8 @@ class VirtualTask(Generic[T]):
                 event.waiting.append(self)
         finally:
             self._loop.current_task = None
+        if self.is_done:
+            self.ended.set()
 
 
 class Timer:
@@ -299,6 +302,9 @@ class VirtualRuntime:
 
     async def close(self) -> None:
         self.cancel_all()
+        for task in self._tasks:
+            if task is not self.loop.current_task:
+                await task.ended.wait()
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()
