@@ -190,6 +190,13 @@ class EndpointProtocol(asyncio.Protocol):
             self._flush_is_due = True
             self._runtime.flush_soon(self)
 
+    def write(self, data: bytes) -> bool:
+        transport = self._transport
+        if self._writing_paused or transport.is_closing():
+            return False
+        transport.write(data)
+        return True
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 

@@ -216,6 +216,13 @@ class StreamTransport:
             self._flush_is_due = True
             self._runtime.flush_soon(self)
 
+    @trio.lowlevel.enable_ki_protection
+    def write(self, data: bytes) -> bool:
+        if self._writing or self._descriptor is None:
+            return False
+        self._write_or_go_on(data)
+        return True
+
     def pause_reading(self) -> None:
         self._paused = trio.Event()
 
@@ -235,13 +242,18 @@ class StreamTransport:
         if self._writing:
             return
         while data := endpoint.data_to_send():
-            rest = self._write_now(data)
-            if rest:
-                self._writing = True
-                self._runtime.nursery.start_soon(self._write, rest)
+            if not self._write_or_go_on(data):
                 return
         if endpoint.is_ending:
             self._end_if_due()
+
+    def _write_or_go_on(self, data: bytes) -> bool:
+        """Write ``data``; False if a task has to go on with it."""
+        rest = self._write_now(data)
+        if rest:
+            self._writing = True
+            self._runtime.nursery.start_soon(self._write_rest, rest)
+        return not rest
 
     def _write_now(self, data: bytes) -> bytes:
         """Write without waiting; return what was not taken."""
@@ -256,7 +268,7 @@ class StreamTransport:
             return b""
 
     @trio.lowlevel.enable_ki_protection
-    async def _write(self, data: bytes) -> None:
+    async def _write_rest(self, data: bytes) -> None:
         try:
             while data:
                 await self._stream.send_all(data)

@@ -87,8 +87,8 @@ class Transport(Protocol):
         """There is something to send, or to end; take it before the loop waits again."""
         ...
 
-    def flush(self) -> None:
-        """Send what there is now, without waiting; not to be called while the endpoint is."""
+    def write(self, data: bytes) -> bool:
+        """Send ``data`` now, past an endpoint that has nothing to send; False if it has to wait its turn."""
         ...
 
     def pause_reading(self) -> None:

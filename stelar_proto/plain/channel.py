@@ -56,24 +56,20 @@ class PlainChannel(WebSocketChannel):
         self._enter(State.OPEN)
         self._flush_codec()
 
-    def send(self, message: str | BytesLike) -> None:
-        """Send a message, whatever waits in the outbox: the caller has waited while that was congested.
+    def encode(self, message: str | BytesLike) -> bytes:
+        """Return a message as a frame, which must go into the outbox before anything else does.
 
         Raises:
             StateError: the connection is not open, or a message in parts has not ended.
             MessageError: the text holds a lone surrogate.
             TypeError: it is neither str nor bytes.
         """
-        self._demand_open()
         if isinstance(message, str):
-            frame = self.codec.encode_message(_TEXT, encode_text(message))
-        else:
-            frame = self.codec.encode_message(_BINARY, to_bytes(message))
-        self.outbox.append(frame)
+            return self.codec.encode_message(_TEXT, encode_text(message))
+        return self.codec.encode_message(_BINARY, to_bytes(message))
 
     def send_part(self, part: str | BytesLike, *, final: bool) -> None:
-        """Send the next part of a message; as :meth:`send`."""
-        self._demand_open()
+        """Send the next part of a message; see :meth:`encode` for what it raises."""
         self.outbox.append(self.codec.encode_part(part, final=final))
 
     def ping(self, payload: bytes) -> None:

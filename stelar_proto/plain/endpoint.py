@@ -170,6 +170,18 @@ class WebSocketEndpoint(Endpoint):
             end = Closed(*(sent or (1006, "")), None)
         return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
 
+    def receive_data(self, data: bytes) -> bool:
+        session = self.session
+        try:
+            events = session.receive_data(data, self._runtime.now())
+            if events:
+                self._take(events)
+            if not self._receivers and not self.paused:
+                self._regulate()  # a large message may be on its way that nobody waits for
+        except Exception:
+            self._break_off()
+        return session.outbox.size > 0 or session.state is not _OPEN
+
     def _take(self, events: Sequence[Any]) -> None:
         inbox = self._inbox
         has_room = not self._is_closing  # whoever pauses the peer in time has room for what came
@@ -211,12 +223,6 @@ class WebSocketEndpoint(Endpoint):
             or self._size + self.session.codec.collected_size >= self._inbox_size
         )
 
-    def receive_data(self, data: bytes) -> bool:
-        needs_flush = super().receive_data(data)
-        if not self._receivers and not self.paused:
-            self._regulate()  # a large message may be on its way that nobody waits for
-        return needs_flush
-
     def _regulate(self) -> None:
         """Pause reading when the inbox is full, and go on when somebody needs more than it has."""
         state = self.session.state
@@ -241,14 +247,16 @@ class WebSocketEndpoint(Endpoint):
             await self._wait_for_turn()
         if not session.can_send:
             raise self.closed_error()
-        session.send(message)
-        if self._is_answering and self.transport is not None:
+        frame = session.encode(message)
+        if self._is_answering:
             # The last message was taken, so whoever answers it will wait next. What follows in a turn is
             # collected, as is what is sent without having been asked for.
             self._is_answering = False
-            self.transport.flush()
-        else:
-            self.flush_soon()
+            transport = self.transport
+            if transport is not None and not session.outbox.size and transport.write(frame):
+                return
+        session.outbox.append(frame)
+        self.flush_soon()
 
     async def _wait_for_turn(self) -> None:
         while self._lock is not None or self.session.outbox.congested:
