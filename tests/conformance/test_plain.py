@@ -243,7 +243,7 @@ async def test_fragments_that_raise_or_are_wrong_leave_nothing_behind(world: Wor
         yield "b"
         raise ZeroDivisionError
 
-    for fragments, error in ((raises(), ZeroDivisionError), (["a", b"b"], TypeError)):
+    for fragments, error in ((raises(), ZeroDivisionError), (["a", b"b", "c"], TypeError)):
         async with conversation(world, echo) as (_, client):
             try:  # pytest.raises() would keep the frames of it alive
                 await client.send_fragments(fragments)
