@@ -9,7 +9,9 @@ import pytest
 from stelar_proto.channel import ChannelConfig, HttpResponse
 
 
-@pytest.mark.parametrize("name", ["connect_timeout", "heartbeat_interval", "heartbeat_timeout", "close_timeout"])
+@pytest.mark.parametrize(
+    "name", ["connect_timeout", "heartbeat_interval", "heartbeat_timeout", "close_timeout"]
+)
 @pytest.mark.parametrize("value", [0, -1, "1", True, float("nan")])
 def test_times_are_positive_numbers(name: str, value: Any) -> None:
     options: dict[str, Any] = {name: value}
@@ -32,7 +34,7 @@ def test_only_the_heartbeat_can_be_switched_off(name: str) -> None:
 
 
 def test_all_problems_are_named_at_once() -> None:
-    with pytest.raises(ValueError, match="connect_timeout.*; close_timeout.*; outbox_limit"):
+    with pytest.raises(ValueError, match=r"connect_timeout.*; close_timeout.*; outbox_limit"):
         ChannelConfig(connect_timeout=0, close_timeout=0, outbox_limit=0)
 
 

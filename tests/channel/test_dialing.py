@@ -117,7 +117,7 @@ def test_an_error_of_dialling_is_the_cause(loop: VirtualLoop, link: Link) -> Non
 def test_several_attempts_that_were_all_refused_are_a_refusal(loop: VirtualLoop, link: Link) -> None:
     error = OSError("all attempts failed")
     error.__cause__ = ConnectionRefusedError()
-    with pytest.raises(ConnectError, match="connection refused$"):
+    with pytest.raises(ConnectError, match=r"connection refused$"):
         establishing(loop, link, raising(error)).result()
 
 

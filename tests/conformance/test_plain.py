@@ -59,8 +59,9 @@ async def conversation(world: World, handler: Any, **options: Any) -> AsyncItera
     async with AsyncExitStack() as stack:
         stack.enter_context(anyio.fail_after(PATIENCE))
         server = await stack.enter_async_context(serve(world, handler, **options))
-        yield server, await stack.enter_async_context(
-            world.package.connect_websocket(url_of(server), **connect)
+        yield (
+            server,
+            await stack.enter_async_context(world.package.connect_websocket(url_of(server), **connect)),
         )
 
 
@@ -268,7 +269,7 @@ async def test_ping_measures_the_latency(world: World) -> None:
 async def test_a_heartbeat_keeps_a_silent_connection_alive_and_measures(world: World) -> None:
     async with conversation(world, echo, heartbeat_interval=0.02) as (server, client):
         connection = server.connections[0]
-        while connection.latency is None:
+        while connection.latency is None:  # noqa: ASYNC110  # nothing tells when it is measured
             await anyio.sleep(0.01)
         assert client.is_open
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from stelar_proto.channel import HttpResponse
@@ -24,7 +25,7 @@ async def ask(server: Any, request: bytes) -> bytes:
 
 async def test_process_request_answers_http_refuses_and_lets_in(world: World) -> None:
     async def process(request: Any) -> HttpResponse | None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         if request.path == "/healthz":
             return HttpResponse.of_text("fine\n")
         if request.headers.get("Authorization") is None:

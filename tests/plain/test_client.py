@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -96,7 +95,9 @@ def test_a_header_that_the_handshake_owns_is_refused_at_once(connecting: House) 
 
 def test_nobody_listening_is_a_connect_error_that_names_the_address(connecting: House) -> None:
     connector = VirtualConnector(connecting.network)
-    with pytest.raises(ConnectError, match=r"^cannot connect to ws://localhost:8765/?: connection refused$") as caught:
+    with pytest.raises(
+        ConnectError, match=r"^cannot connect to ws://localhost:8765/?: connection refused$"
+    ) as caught:
         connecting.run(connector.__aenter__())
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
@@ -164,7 +165,9 @@ def test_a_server_that_does_not_answer_is_a_connect_error_in_connect_timeout(con
     assert dialing.stream.is_cut
 
 
-@pytest.mark.parametrize("error", [TimeoutError("no connection within 1 s"), OSError(113, "No route to host")])
+@pytest.mark.parametrize(
+    "error", [TimeoutError("no connection within 1 s"), OSError(113, "No route to host")]
+)
 def test_what_dialing_raises_is_the_cause(connecting: House, error: OSError) -> None:
     class Unlucky(VirtualConnector):
         async def _dial(self, runtime: Any, endpoint: Any) -> None:
@@ -266,10 +269,10 @@ def test_leaving_that_is_cancelled_cuts_the_stream(connecting: House) -> None:
 
 
 @pytest.fixture
-def served(connecting: House) -> Iterator[House]:
+def served(connecting: House) -> House:
     """A server of ours on the same network."""
     connecting.serve()
-    yield connecting
+    return connecting
 
 
 @pytest.mark.parametrize("how", ["exception", "cancelled"])

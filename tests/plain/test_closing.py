@@ -96,7 +96,7 @@ def test_a_peer_that_closes_is_answered_at_once_when_nothing_waits(house: House)
     peer.close(3999, b"why")
     assert peer.heard() == [(CLOSE, b"\x0f\x9fwhy")]
     task = house.start(connection.wait_closed())
-    assert peer.stream.has_ended is (house.role == "server")  # RFC 6455, 7.1.1: the server ends the stream first
+    assert peer.stream.has_ended is (house.role == "server")  # RFC 6455, 7.1.1
     peer.stream.end()
     assert task.is_done
     assert peer.stream.has_ended

@@ -22,7 +22,9 @@ from tests.support.virtual import Cancelled, VirtualTask
 
 SIDES = st.sampled_from([0, 1])
 MESSAGES = st.one_of(
-    st.text(max_size=10), st.binary(max_size=10), st.sampled_from([5_000, 70_000]).map(lambda size: b"x" * size)
+    st.text(max_size=10),
+    st.binary(max_size=10),
+    st.sampled_from([5_000, 70_000]).map(lambda size: b"x" * size),
 )
 INBOX_LIMIT, INBOX_SIZE, CHUNK = 4, 8_000, 4_096
 
@@ -106,7 +108,11 @@ class Conversation(RuleBasedStateMachine):
     def cut_otherwise(self, seed: int) -> None:
         self.random.seed(seed)
 
-    @rule(side=SIDES, messages=st.lists(MESSAGES, min_size=1, max_size=12), code=st.sampled_from([0, 0, 0, 1000]))
+    @rule(
+        side=SIDES,
+        messages=st.lists(MESSAGES, min_size=1, max_size=12),
+        code=st.sampled_from([0, 0, 0, 1000]),
+    )
     def send(self, side: int, messages: list[str | bytes], code: int) -> None:
         """Send messages in one turn of the loop, and maybe close behind them."""
         own = self.sides[side]
@@ -215,7 +221,6 @@ class Conversation(RuleBasedStateMachine):
                 self.look_at(task)
         self.messages_arrive_in_order_once_and_whole()
         self.house.close()
-
 
     def close_and_read_to_the_end(self) -> None:
         sender, reader = self.sides

@@ -118,7 +118,9 @@ def test_pongs_for_a_peer_that_does_not_read_them_are_bounded(house: House) -> N
         peer.stream.send(pings)
     assert connection.is_open
     peer.stream.send(pings)
-    with pytest.raises(ConnectionClosed, match=r"1006.*does not read: more than 1000 bytes of pongs") as caught:
+    with pytest.raises(
+        ConnectionClosed, match=r"1006.*does not read: more than 1000 bytes of pongs"
+    ) as caught:
         task.result()
     assert isinstance(caught.value.error, SlowConsumer)
     assert peer.stream.is_cut

@@ -134,7 +134,7 @@ def test_send_on_a_closing_connection_raises_what_we_closed_with(house: House) -
     house.start(connection.close(4000, "enough"))
     for call in (connection.send("late"), connection.send_fragments(["late"]), connection.ping()):
         with pytest.raises(ConnectionClosed) as caught:
-            house.run(call)  # type: ignore[arg-type]  # they return different things, and raise the same
+            house.run(call)
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
         assert (caught.value.received, caught.value.sent) == (None, (4000, "enough"))
 
@@ -144,7 +144,7 @@ def test_send_on_a_closed_connection_raises_how_it_ended(house: House) -> None:
     peer.close(3001, b"bye")
     for call in (connection.send("late"), connection.send_fragments(["late"]), connection.ping()):
         with pytest.raises(ConnectionClosed, match="3001: bye"):
-            house.run(call)  # type: ignore[arg-type]
+            house.run(call)
 
 
 def test_send_waits_too_for_a_peer_that_has_ended_and_does_not_read(house: House) -> None:
@@ -191,7 +191,8 @@ async def later(*fragments: Any) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("is_async", [False, True])
 def test_fragments_leave_one_frame_each(house: House, is_async: bool) -> None:
     connection, peer = house.open()
-    for fragments in (["a", "ñ", ""], [b"1", bytearray(b"2"), memoryview(b"3")]):
+    messages: list[list[Any]] = [["a", "ñ", ""], [b"1", bytearray(b"2"), memoryview(b"3")]]
+    for fragments in messages:
         house.run(connection.send_fragments(later(*fragments) if is_async else fragments))
     assert peer.heard() == [
         (0x01, b"a"),
@@ -260,7 +261,14 @@ def test_others_who_send_wait_until_the_message_has_ended(house: House) -> None:
     peer.stream.send(peer.frame(PING, b"!"))  # control frames may stand between fragments: RFC 6455, 5.4
     gate.give(house, is_over=True)
     assert all(task.is_done for task in others)
-    assert peer.heard() == [(0x01, b"a"), (PONG, b"!"), (0x80, b"b"), (TEXT, b"other"), (0x01, b"o"), (0x80, b"o")]
+    assert peer.heard() == [
+        (0x01, b"a"),
+        (PONG, b"!"),
+        (0x80, b"b"),
+        (TEXT, b"other"),
+        (0x01, b"o"),
+        (0x80, b"o"),
+    ]
 
 
 def test_fragments_wait_for_a_peer_that_does_not_read(house: House) -> None:
@@ -372,7 +380,9 @@ def test_a_message_that_is_being_sent_in_fragments_ends_with_the_connection(hous
 
 
 @pytest.mark.parametrize("end", ["reset", "close", "closed"])
-def test_who_waits_for_the_end_of_fragments_hears_of_the_end_of_the_connection(house: House, end: str) -> None:
+def test_who_waits_for_the_end_of_fragments_hears_of_the_end_of_the_connection(
+    house: House, end: str
+) -> None:
     connection, peer = house.open()
     gate = Gate()  # which never gives any more
     house.start(connection.send_fragments(gate))
