@@ -42,6 +42,7 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/echo.py
 
 # Debian ships venv apart from python3; where it is missing and may be installed, it is.
 $(READY): pyproject.toml

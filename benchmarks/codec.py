@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import wsproto.connection
 
 KIB, MIB = 1024, 1024 * 1024
+MASK = b"\xb7\xfa\x21\x3d"  # as most are: a number of 32 bits, which takes Python longer than one of 30
 TCP_HEAD_SIZE = 7 + len("chat")
 SIZES = {16: "16 B", 125: "125 B", KIB: "1 KiB", 64 * KIB: "64 KiB", MIB: "1 MiB"}
 
@@ -52,7 +53,10 @@ class Codec(Protocol):
         ...
 
     def encode_text(self, text: str, count: int) -> int:
-        """Encode so many messages, each to the bytes that a socket would be given."""
+        """Encode so many messages, each to the bytes for a socket, by the calls of the library's own clients.
+
+        Ours have a queue of their own, so they need none in the codec.
+        """
         ...
 
     def encode_binary(self, data: bytes, count: int) -> int: ...
@@ -70,23 +74,24 @@ class Stelar:
         self._conn = server if is_server else client
 
     def feed(self, chunks: Iterable[bytes]) -> int:
+        conn, messages = self._conn, (ws.TextReceived, ws.BinaryReceived)
         count = 0
         for chunk in chunks:
-            for event in self._conn.receive_data(chunk):
-                if isinstance(event, ws.TextReceived | ws.BinaryReceived):
+            for event in conn.receive_data(chunk):
+                if isinstance(event, messages):
                     count += 1
         return count
 
     def encode_text(self, text: str, count: int) -> int:
+        conn, opcode = self._conn, int(ws.Opcode.TEXT)
         for _ in range(count):
-            self._conn.send_text(text)
-            self._conn.data_to_send()
+            conn.encode_message(opcode, text.encode())
         return count
 
     def encode_binary(self, data: bytes, count: int) -> int:
+        conn, opcode = self._conn, int(ws.Opcode.BINARY)
         for _ in range(count):
-            self._conn.send_binary(data)
-            self._conn.data_to_send()
+            conn.encode_message(opcode, data)
         return count
 
 
@@ -109,26 +114,29 @@ class Websockets:
             self._protocol = ClientProtocol(uri, state=State.OPEN, max_size=None)
 
     def feed(self, chunks: Iterable[bytes]) -> int:
+        protocol, frame_type, text = self._protocol, self._frame_type, self._text
         count = 0
         for chunk in chunks:
-            self._protocol.receive_data(chunk)
-            for frame in self._protocol.events_received():
-                if isinstance(frame, self._frame_type):
-                    if frame.opcode is self._text:
-                        str(frame.data, "utf-8")  # left by this layer to those above it
+            protocol.receive_data(chunk)
+            for frame in protocol.events_received():
+                if isinstance(frame, frame_type):
+                    if frame.opcode is text:
+                        frame.data.decode()  # left by this layer to those above it
                     count += 1
         return count
 
     def encode_text(self, text: str, count: int) -> int:
+        protocol = self._protocol
         for _ in range(count):
-            self._protocol.send_text(text.encode())
-            self._protocol.data_to_send()
+            protocol.send_text(text.encode())
+            protocol.data_to_send()
         return count
 
     def encode_binary(self, data: bytes, count: int) -> int:
+        protocol = self._protocol
         for _ in range(count):
-            self._protocol.send_binary(data)
-            self._protocol.data_to_send()
+            protocol.send_binary(data)
+            protocol.data_to_send()
         return count
 
 
@@ -141,15 +149,16 @@ class Wsproto:
 
         role = ConnectionType.SERVER if is_server else ConnectionType.CLIENT
         self._conn: wsproto.connection.Connection = Connection(role)
-        self._text_type, self._binary_type = TextMessage, BytesMessage
+        self._text_type, self._binary_type = self._messages = TextMessage, BytesMessage
 
     def feed(self, chunks: Iterable[bytes]) -> int:
+        conn, messages = self._conn, self._messages
         count = 0
         parts: list[object] = []
         for chunk in chunks:
-            self._conn.receive_data(chunk)
-            for event in self._conn.events():
-                if isinstance(event, self._text_type | self._binary_type):
+            conn.receive_data(chunk)
+            for event in conn.events():
+                if isinstance(event, messages):
                     parts.append(event.data)
                     if event.message_finished:
                         if len(parts) > 1:  # it hands out what came of a message with each chunk
@@ -159,13 +168,15 @@ class Wsproto:
         return count
 
     def encode_text(self, text: str, count: int) -> int:
+        conn, text_type = self._conn, self._text_type
         for _ in range(count):
-            self._conn.send(self._text_type(data=text))
+            conn.send(text_type(data=text))
         return count
 
     def encode_binary(self, data: bytes, count: int) -> int:
+        conn, binary_type = self._conn, self._binary_type
         for _ in range(count):
-            self._conn.send(self._binary_type(data=data))
+            conn.send(binary_type(data=data))
         return count
 
 
@@ -178,23 +189,26 @@ class StelarTcp:
         self._conn = tcp.Connection()
 
     def feed(self, chunks: Iterable[bytes]) -> int:
+        conn, frame_type, json = self._conn, tcp.FrameReceived, tcp.FrameType.JSON
         count = 0
         for chunk in chunks:
-            for event in self._conn.receive_data(chunk):
-                if isinstance(event, tcp.FrameReceived):
+            for event in conn.receive_data(chunk):
+                if isinstance(event, frame_type):
+                    if event.type is json:
+                        event.payload.decode()  # left by this layer to those above it
                     count += 1
         return count
 
     def encode_text(self, text: str, count: int) -> int:
+        kind = tcp.FrameType.JSON
         for _ in range(count):
-            self._conn.send_frame(tcp.FrameType.JSON, "chat", text.encode())
-            self._conn.data_to_send()
+            tcp.encode_frame(kind, "chat", text.encode())
         return count
 
     def encode_binary(self, data: bytes, count: int) -> int:
+        kind = tcp.FrameType.BINARY
         for _ in range(count):
-            self._conn.send_frame(tcp.FrameType.BINARY, "chat", data)
-            self._conn.data_to_send()
+            tcp.encode_frame(kind, "chat", data)
         return count
 
 
@@ -245,7 +259,7 @@ def payload_of(size: int) -> bytes:
 
 def websocket_frame(size: int, *, masked: bool, is_text: bool) -> bytes:
     opcode = ws.Opcode.TEXT if is_text else ws.Opcode.BINARY
-    return encode_frame(opcode, payload_of(size), mask=b"\x37\xfa\x21\x3d" if masked else None)
+    return encode_frame(opcode, payload_of(size), mask=MASK if masked else None)
 
 
 def tcp_frame(size: int, *, is_text: bool) -> bytes:

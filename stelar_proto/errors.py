@@ -39,7 +39,7 @@ class MessageError(LocalError, ValueError):
 
     Arguments:
         code: one of ``EMPTY_EVENT``, ``EVENT_TOO_LONG``, ``INVALID_EVENT_CHARS``, ``RESERVED_EVENT``,
-            ``FRAME_TOO_LARGE``, ``PAYLOAD_TOO_LARGE``, ``NOT_SERIALIZABLE``.
+            ``FRAME_TOO_LARGE``, ``PAYLOAD_TOO_LARGE``, ``NOT_SERIALIZABLE``, ``INVALID_CLOSE``.
         message: a sentence: what was wrong, what is allowed.
     """
 

@@ -67,9 +67,24 @@ def test_the_first_program_of_the_readme_works_on_trio(wire: str) -> None:
     assert shown == [6]
 
 
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_the_plain_websocket_of_the_readme_works(runtime: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    source = BLOCKS[2].replace("8765", port).replace("stelar_runtime_asyncio", f"stelar_runtime_{runtime}")
+    shown: list[Any] = []
+    namespace: dict[str, Any] = {"print": lambda *words: shown.append(words)}
+    exec(source, namespace)
+    asyncio.run(namespace["main"]()) if runtime == "asyncio" else trio.run(namespace["main"])
+    [(message, latency)] = shown
+    assert message == "hola"
+    assert latency.endswith(" s")
+
+
 def test_the_echo_server_of_the_readme_echoes_another_library() -> None:
     namespace: dict[str, Any] = {}
-    exec(BLOCKS[2], namespace)
+    exec(BLOCKS[3], namespace)
     ours, theirs = socket.socketpair()
 
     def serve() -> None:

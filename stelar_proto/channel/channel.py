@@ -128,8 +128,13 @@ class Channel(ABC):
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
-        self.seal()
+        if self.state is not _OPEN:
+            self._prepare_to_send()
         return self.outbox.take()
+
+    def _prepare_to_send(self) -> None:
+        """Put what only now may leave into the outbox."""
+        self.seal()
 
     def seal(self) -> None:
         """Put the last words behind what was sent: whatever came in front of the end has been answered."""

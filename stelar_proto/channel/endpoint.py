@@ -16,6 +16,8 @@ from .events import Closed
 from .runtime import Runtime, Transport, WaitableEvent
 from .state import State
 
+_OPEN = State.OPEN
+
 
 class Endpoint(ABC):
     """One connection as its transport drives it.
@@ -45,14 +47,16 @@ class Endpoint(ABC):
 
     # --- For the transport ------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream; ``b""`` is its end."""
+    def receive_data(self, data: bytes) -> bool:
+        """Take the next bytes of the stream, ``b""`` at its end; return whether a flush may be needed."""
+        session = self.session
         try:
-            events = self.session.receive_data(data, self._runtime.now())
+            events = session.receive_data(data, self._runtime.now())
             if events:
                 self._take(events)
         except Exception:
             self._break_off()
+        return session.outbox.size > 0 or session.state is not _OPEN
 
     def connection_lost(self) -> None:
         """The stream is gone. The transport's last call, exactly once, whatever came before."""
@@ -88,6 +92,11 @@ class Endpoint(ABC):
         if self._drained is not None and not self.session.outbox.congested:
             self._wake_drained()
         return data
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether any of what follows may be true."""
+        return self.session.state is not _OPEN
 
     @property
     def wants_eof(self) -> bool:

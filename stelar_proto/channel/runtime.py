@@ -6,7 +6,7 @@ No call of these calls back before it returns: what it causes comes in a later t
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
 Address: TypeAlias = tuple[str, int]
@@ -18,11 +18,17 @@ class WaitableEvent(Protocol):
 
     def set(self) -> None: ...
 
-    async def wait(self) -> object: ...
+    def wait(self) -> Awaitable[object]: ...
 
 
 class Runtime(Protocol):
     """An event loop, as far as a server or a client knows it."""
+
+    @property
+    def checkpoint(self) -> Callable[[], Awaitable[object]] | None:
+        """Awaited where nothing has been done yet, for a cancellation that is due; None where whoever waits
+        is told of it anyway."""
+        ...
 
     def now(self) -> float:
         """Return the loop's clock, seconds; it never goes back."""
@@ -46,10 +52,6 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Cancel every task but the caller; return when they have ended."""
-        ...
-
-    async def checkpoint(self) -> None:
-        """Let a cancellation that is due happen here, where nothing has been done yet."""
         ...
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
@@ -83,6 +85,10 @@ class Transport(Protocol):
 
     def flush_soon(self) -> None:
         """There is something to send, or to end; take it before the loop waits again."""
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Send ``data`` now, past an endpoint that has nothing to send; False if it has to wait its turn."""
         ...
 
     def pause_reading(self) -> None:

@@ -56,24 +56,20 @@ class PlainChannel(WebSocketChannel):
         self._enter(State.OPEN)
         self._flush_codec()
 
-    def send(self, message: str | BytesLike) -> None:
-        """Send a message, whatever waits in the outbox: the caller has waited while that was congested.
+    def encode(self, message: str | BytesLike) -> bytes:
+        """Return a message as a frame, which must go into the outbox before anything else does.
 
         Raises:
             StateError: the connection is not open, or a message in parts has not ended.
             MessageError: the text holds a lone surrogate.
             TypeError: it is neither str nor bytes.
         """
-        self._demand_open()
         if isinstance(message, str):
-            frame = self.codec.encode_message(_TEXT, encode_text(message))
-        else:
-            frame = self.codec.encode_message(_BINARY, to_bytes(message))
-        self.outbox.append(frame)
+            return self.codec.encode_message(_TEXT, encode_text(message))
+        return self.codec.encode_message(_BINARY, to_bytes(message))
 
     def send_part(self, part: str | BytesLike, *, final: bool) -> None:
-        """Send the next part of a message; as :meth:`send`."""
-        self._demand_open()
+        """Send the next part of a message; see :meth:`encode` for what it raises."""
         self.outbox.append(self.codec.encode_part(part, final=final))
 
     def ping(self, payload: bytes) -> None:
@@ -82,10 +78,11 @@ class PlainChannel(WebSocketChannel):
         self.codec.ping(payload)
         self._flush_codec()
 
-    def data_to_send(self) -> bytes:
+    def _prepare_to_send(self) -> None:
         if self.state is State.CONNECTING:
             self._flush_codec()  # the request, which nobody has asked the channel for
-        return self.outbox.take() if self.is_held else super().data_to_send()
+        elif not self.is_held:
+            self.seal()
 
     def hold(self) -> None:
         """Keep our last words back until :meth:`release`, or half of the time that closing may take."""

@@ -16,6 +16,8 @@ from .endpoint import WebSocketEndpoint
 Sendable: TypeAlias = str | bytes | bytearray | memoryview
 """Text is a ``str``; everything else is a binary message."""
 
+_SENDABLE = (str, bytes, bytearray, memoryview)
+
 
 class WebSocketConnection:
     """One open WebSocket connection (RFC 6455). Server and client have the same.
@@ -97,7 +99,7 @@ class WebSocketConnection:
             MessageError: the text holds a lone surrogate, which UTF-8 cannot say.
             TypeError: it is neither str nor bytes.
         """
-        if not isinstance(message, str | bytes | bytearray | memoryview):
+        if not isinstance(message, _SENDABLE):
             hint = "; send_fragments() sends several as one message" if isinstance(message, Iterable) else ""
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}{hint}")
         await self._endpoint.send(message)

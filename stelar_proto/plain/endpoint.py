@@ -37,11 +37,13 @@ class WebSocketEndpoint(Endpoint):
 
     __slots__ = (
         "_arrived",
+        "_checkpoint",
         "_held",
         "_in_parts",
         "_inbox",
         "_inbox_limit",
         "_inbox_size",
+        "_is_answering",
         "_is_closing",
         "_lock",
         "_messages",
@@ -66,6 +68,8 @@ class WebSocketEndpoint(Endpoint):
         self._inbox_size = config.inbox_size
         self._in_parts = False  # the next part in the inbox goes on with one that was handed out
         self._wants_parts = False  # the codec hands out what has come of a message
+        self._is_answering = False  # the inbox was emptied, and nothing has been sent since
+        self._checkpoint = runtime.checkpoint
         self._receivers = 0  # how many wait for the inbox
         self._arrived: WaitableEvent | None = None  # what they wait for
         self._is_closing = False  # we have asked for the end
@@ -74,7 +78,7 @@ class WebSocketEndpoint(Endpoint):
         self.is_discarding = False
         """Whether nobody will receive any more: what comes is dropped."""
         self.messages_discarded = 0
-        """How many messages, or parts of one, came behind a close of ours and found no room."""
+        """How many messages came behind a close of ours and found no room."""
         self.lost = runtime.make_event()
         """Set when the connection is gone, socket and all."""
 
@@ -82,41 +86,54 @@ class WebSocketEndpoint(Endpoint):
 
     async def receive(self) -> Message:
         """Return the next message; see :meth:`WebSocketConnection.recv`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         while self._in_parts or not self._messages:
             if self._in_parts:  # asked again behind every wait: another task may have taken a part meanwhile
                 raise StateError("a message is being received in parts: take the rest of them first")
             if self._wants_parts:
                 self._deliver_parts(False)
-            await self._wait_for_more()
+            arrived = self._begin_waiting()
+            try:
+                await arrived.wait()
+            finally:
+                self._receivers -= 1
         return self._take_message()
 
     def _take_message(self) -> Message:
         inbox = self._inbox
         self._messages -= 1
         first = inbox.popleft()
-        if type(first) is PartReceived:
-            parts: list[Any] = [first.data]
-            while not first.final:
-                first = inbox.popleft()
-                assert isinstance(first, PartReceived)
-                parts.append(first.data)
-            message: Message = parts[0] if len(parts) == 1 else type(parts[0])().join(parts)
-        else:
-            message = first  # type: ignore[assignment]  # it is no PartReceived
+        message = self._join(first) if isinstance(first, PartReceived) else first
         self._size -= len(message)
+        if not inbox:
+            self._is_answering = True
         if self.paused:
             self._regulate()
         return message
 
+    def _join(self, part: PartReceived) -> Message:
+        parts: list[Any] = [part.data]
+        while not part.final:
+            item = self._inbox.popleft()
+            assert isinstance(item, PartReceived)
+            part = item
+            parts.append(part.data)
+        return type(parts[0])().join(parts)  # type: ignore[no-any-return]  # str or bytes, all of them
+
     async def receive_part(self) -> PartReceived:
         """Return the next part of a message; see :meth:`WebSocketConnection.recv_parts`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         inbox = self._inbox
         while not inbox:
             if not self._wants_parts:
                 self._deliver_parts(True)
-            await self._wait_for_more()
+            arrived = self._begin_waiting()
+            try:
+                await arrived.wait()
+            finally:
+                self._receivers -= 1
         item = inbox.popleft()
         part = item if isinstance(item, PartReceived) else PartReceived(item, True)
         self._in_parts = not part.final
@@ -132,7 +149,8 @@ class WebSocketEndpoint(Endpoint):
     def _deliver_parts(self, wanted: bool) -> None:
         self._wants_parts = self.session.codec.deliver_parts = wanted
 
-    async def _wait_for_more(self) -> None:
+    def _begin_waiting(self) -> WaitableEvent:
+        """Return what to wait for; the caller counts itself out of those who wait then."""
         if self._held is not None:
             self._release()
         if self.end is not None:
@@ -140,12 +158,9 @@ class WebSocketEndpoint(Endpoint):
         if self._arrived is None:
             self._arrived = self._runtime.make_event()
         self._receivers += 1
-        try:
-            if self.paused:
-                self._regulate()
-            await self._arrived.wait()
-        finally:
-            self._receivers -= 1
+        if self.paused:
+            self._regulate()
+        return self._arrived
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise now that the connection has ended, or is ending."""
@@ -155,38 +170,58 @@ class WebSocketEndpoint(Endpoint):
             end = Closed(*(sent or (1006, "")), None)
         return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
 
-    def receive_data(self, data: bytes) -> None:
-        super().receive_data(data)
-        if not self.paused:  # a piece of a message is no event, and fills the inbox too
-            self._regulate()
+    def receive_data(self, data: bytes) -> bool:
+        session = self.session
+        try:
+            events = session.receive_data(data, self._runtime.now())
+            if events:
+                self._take(events)
+            if not self._receivers and not self.paused:
+                self._regulate()  # a large message may be on its way that nobody waits for
+        except Exception:
+            self._break_off()
+        return session.outbox.size > 0 or session.state is not _OPEN
 
     def _take(self, events: Sequence[Any]) -> None:
+        inbox = self._inbox
+        has_room = not self._is_closing  # whoever pauses the peer in time has room for what came
         for event in events:
             kind = type(event)
             if kind is str or kind is bytes:
-                self._put(event, len(event), True)
+                if has_room or self._has_room(True):
+                    inbox.append(event)
+                    self._size += len(event)
+                    self._messages += 1
             elif kind is PartReceived:
-                self._put(event, len(event.data), event.final)
+                if has_room or self._has_room(event.final):
+                    inbox.append(event)
+                    self._size += len(event.data)
+                    self._messages += event.final
             elif kind is Closed:
                 self._receive_end(event)
             else:
                 self._open(event)
-        if self._arrived is not None and (self._inbox or self.end is not None):
+        if self._arrived is not None and (inbox or self.end is not None):
+            self._wake()
+        if len(inbox) >= self._inbox_limit or self._size >= self._inbox_size:
+            self._regulate()
+
+    def _wake(self) -> None:
+        if self._arrived is not None:
             self._arrived.set()
             self._arrived = None
 
-    def _put(self, item: Message | PartReceived, size: int, final: bool) -> None:
-        if self._is_closing and (self.is_discarding or self._is_full()):
-            self.messages_discarded += final
-            return
-        self._inbox.append(item)
-        self._size += size
-        self._messages += final
+    def _has_room(self, final: bool) -> bool:
+        """Tell whether what came behind a close of ours can still be kept; count it if not."""
+        has_room = not (self.is_discarding or self._is_full())
+        self.messages_discarded += final and not has_room
+        return has_room
 
     def _is_full(self) -> bool:
-        if len(self._inbox) >= self._inbox_limit or self._size >= self._inbox_size:
-            return True
-        return self._size + self.session.codec.collected_size >= self._inbox_size
+        return (
+            len(self._inbox) >= self._inbox_limit
+            or self._size + self.session.codec.collected_size >= self._inbox_size
+        )
 
     def _regulate(self) -> None:
         """Pause reading when the inbox is full, and go on when somebody needs more than it has."""
@@ -205,13 +240,22 @@ class WebSocketEndpoint(Endpoint):
 
     async def send(self, message: Message | bytearray | memoryview) -> None:
         """Send a message; see :meth:`WebSocketConnection.send`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         session = self.session
         if self._lock is not None or session.outbox.congested:
             await self._wait_for_turn()
         if not session.can_send:
             raise self.closed_error()
-        session.send(message)
+        frame = session.encode(message)
+        if self._is_answering:
+            # The last message was taken, so whoever answers it will wait next. What follows in a turn is
+            # collected, as is what is sent without having been asked for.
+            self._is_answering = False
+            transport = self.transport
+            if transport is not None and not session.outbox.size and transport.write(frame):
+                return
+        session.outbox.append(frame)
         self.flush_soon()
 
     async def _wait_for_turn(self) -> None:
@@ -229,7 +273,8 @@ class WebSocketEndpoint(Endpoint):
         Raises:
             ConnectionClosed: the connection is closed.
         """
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         await self._wait_for_turn()
         if not self.session.can_send:
             raise self.closed_error()
@@ -251,7 +296,8 @@ class WebSocketEndpoint(Endpoint):
 
     async def ping(self) -> float:
         """Send a ping; see :meth:`WebSocketConnection.ping`."""
-        await self._runtime.checkpoint()
+        if self._checkpoint is not None:
+            await self._checkpoint()
         if self.session.state is not _OPEN:
             raise self.closed_error()
         answered = self._runtime.make_event()
@@ -289,9 +335,7 @@ class WebSocketEndpoint(Endpoint):
     def handle_deadline(self, now: float) -> None:
         if self.session.is_held:
             self._release()
-            if self._arrived is not None:
-                self._arrived.set()
-                self._arrived = None
+            self._wake()
         super().handle_deadline(now)
 
     def close(self, code: int, reason: str) -> None:

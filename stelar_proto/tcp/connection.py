@@ -49,12 +49,17 @@ class State(enum.Enum):
     CLOSED = "closed"  # Closed has been reported
 
 
+# Looked up once: in CPython 3.11 the attribute of an enum costs as much as the head of a frame.
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
+_PING = FrameType.PING
+
+
 class Connection:
     """The codec of one connection.
 
     Feed what the socket gives to :meth:`receive_data` and handle the events it returns; after that and after
-    every command, write what :meth:`data_to_send` returns to the socket. When :attr:`state` is no longer
-    ``OPEN`` and everything is written, end the stream.
+    every command, write what :meth:`data_to_send` returns to the socket, and end this side of the stream when
+    :attr:`wants_eof` says so.
 
     Arguments:
         dialect: which codes the frame types have; the same on both ends.
@@ -86,7 +91,7 @@ class Connection:
             )
         self._dialect = dialect
         self._max_frame_size = max_frame_size
-        self._state = State.OPEN
+        self._state = _OPEN
         self._buffer = ReceiveBuffer()  # the beginning of a frame, or nothing
         self._needed = 0  # bytes the buffer must have before a look at it can pay; 0 when it is empty
         self._outgoing: list[bytes] = []
@@ -100,7 +105,12 @@ class Connection:
     @property
     def can_send(self) -> bool:
         """Whether frames can be sent: the connection is open, or ``Closed`` can still be preceded."""
-        return self._state is State.OPEN or self._last_words is not None
+        return self._state is _OPEN or self._last_words is not None
+
+    @property
+    def wants_eof(self) -> bool:
+        """Whether to end our side of the stream now: nothing more will be sent, and all of it was taken."""
+        return not self.can_send and not self._outgoing
 
     @property
     def dialect(self) -> Dialect:
@@ -120,7 +130,7 @@ class Connection:
         Arguments:
             data: bytes from the stream; ``b""`` is its end.
         """
-        if self._state is State.CLOSED:
+        if self._state is _CLOSED:
             return []
         if not data:
             return [self._end()]
@@ -132,10 +142,9 @@ class Connection:
             self._needed = 0
         events: list[Event] = []
         consumed = parse_frames(data, self._dialect, self._max_frame_size, events)
-        if self._state is State.OPEN:
-            for event in events:
-                if event[0] is FrameType.PING:
-                    self._send_reply(FrameType.PONG)
+        for event in events:
+            if event[0] is _PING and self._state is _OPEN:
+                self._send_reply(FrameType.PONG)
         if consumed < len(data):
             head = data[consumed : consumed + MAX_HEAD_SIZE]
             try:
@@ -148,13 +157,14 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written to the socket now, and forget them."""
+        outgoing = self._outgoing
         if self._last_words is not None:
-            self._outgoing.append(self._last_words)
+            outgoing.append(self._last_words)
             self._last_words = None
-        if not self._outgoing:
-            return b""
-        data = b"".join(self._outgoing)
-        self._outgoing.clear()
+        if len(outgoing) == 1:
+            return outgoing.pop()
+        data = b"".join(outgoing)
+        outgoing.clear()
         return data
 
     def send_frame(self, frame_type: FrameType, event: str | None = None, payload: bytes = b"") -> None:
@@ -171,7 +181,7 @@ class Connection:
                 :func:`~stelar_proto.tcp.frames.encode_frame`. Nothing is sent.
             TypeError: ``event`` is missing and the type prescribes none.
         """
-        if not self.can_send:
+        if self._state is not _OPEN and not self.can_send:
             raise StateError(f"nothing can be sent any more: the connection is {self._state.value}")
         self._outgoing.append(
             encode_frame(
@@ -181,7 +191,7 @@ class Connection:
 
     def close(self) -> None:
         """End this side without a word: a client's way. Does nothing if it has ended already."""
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._state = State.CLOSING
 
     def disconnect(self) -> None:
@@ -189,7 +199,7 @@ class Connection:
 
         Does nothing if this side has ended already.
         """
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._send_reply(FrameType.DISCONNECT)
             self._state = State.CLOSING
 
@@ -204,7 +214,7 @@ class Connection:
         Raises:
             MessageError: ``FRAME_TOO_LARGE``.
         """
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self.send_frame(FrameType.ERROR, payload=message.encode())
             self._state = State.CLOSING
 
@@ -214,14 +224,14 @@ class Connection:
 
     def _refuse(self, error: FrameError) -> Closed:
         """The peer broke the format: tell it the code, unless our last frame is already out, and end."""
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._last_words = encode_frame(FrameType.ERROR, None, error.code.encode(), dialect=self._dialect)
-        self._state = State.CLOSED
+        self._state = _CLOSED
         return Closed(error)
 
     def _end(self) -> Closed:
         """The peer's stream ended."""
-        self._state = State.CLOSED
+        self._state = _CLOSED
         if not self._needed:
             return Closed(None)
         held = len(self._buffer.take_all())

@@ -127,13 +127,12 @@ def parse_frames(data: bytes, dialect: Dialect, max_frame_size: int, events: lis
         events: where the frames go.
     """
     frame_types = dialect.frame_types
-    append = events.append
     end = len(data)
     position = 0
+    event_start = HEADER_SIZE
     try:
-        while position + HEADER_SIZE <= end:
+        while event_start <= end:
             size, code, event_size = _unpack_header(data, position)
-            event_start = position + HEADER_SIZE
             payload_start = event_start + event_size
             stop = position + size
             # A length below HEADER_SIZE is caught by the second comparison.
@@ -143,8 +142,9 @@ def parse_frames(data: bytes, dialect: Dialect, max_frame_size: int, events: lis
             if frame_type is None:
                 break
             event = data[event_start:payload_start].decode()
-            append(_new_tuple(FrameReceived, (frame_type, event, data[payload_start:stop])))
+            events.append(_new_tuple(FrameReceived, (frame_type, event, data[payload_start:stop])))
             position = stop
+            event_start = stop + HEADER_SIZE
     except UnicodeDecodeError:
         pass  # this frame, too, is judge_frame's
     return position

@@ -34,8 +34,11 @@ MAX_CONTROL_SIZE = 125
 _OPCODES = frozenset(Opcode)
 _CONTROL = 0x08  # the opcode bit that all control frames have
 _CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all legal control frames; data frames are below
-# The first bytes a frame may have: no RSV bit, a known opcode, and FIN on control frames.
-_LEGAL_FIRST_BYTES = frozenset({int(op) for op in Opcode if op < _CONTROL} | {FIN | op for op in Opcode})
+# Whether a frame may begin with a byte: no RSV bit, a known opcode, and FIN on control frames.
+_LEGAL_FIRST_BYTES = tuple(
+    not byte & 0x70 and byte & 0x0F in _OPCODES and (byte >= FIN or not byte & _CONTROL)
+    for byte in range(256)
+)
 
 # Looked up once: CPython 3.11 makes a new bound method at every `int.from_bytes`.
 _from_bytes = int.from_bytes
@@ -45,13 +48,19 @@ _pack_two_bytes = Struct(">BB").pack
 
 # Small payloads are XORed as one integer; from here on four table look-ups over every fourth byte are faster.
 _SMALL = 512
+# A key times the n-th of these is the key n times in a row: they have a 1 in every 32nd bit.
+_ONES = [((1 << words * 32) - 1) // 0xFFFFFFFF for words in range(_SMALL // 4 + 2)]
+# For each size of a small payload: its bits, and what makes `key * ones >> surplus` the key over and over for
+# four bytes more than the payload has. A key with its payload behind it, read as one (big-endian) number and
+# XORed with that, is the payload alone: the key in front has become zeros.
+_REPETITIONS = tuple((size * 8, _ONES[(size + 7) // 4], -size % 4 * 8) for size in range(_SMALL + 1))
+
 # Large payloads are masked block by block: what is temporary stays in the processor's cache, and a message of
 # many MiB is in memory once more, not three times.
 _BLOCK_SIZE = 65536
 _IDENTITY = bytes(range(256))
 _XOR_TABLES = tuple(
-    (_from_bytes(_IDENTITY, "big") ^ _from_bytes(bytes((key,)) * 256, "big")).to_bytes(256, "big")
-    for key in range(256)
+    (_from_bytes(_IDENTITY) ^ _from_bytes(bytes((key,)) * 256)).to_bytes(256) for key in range(256)
 )
 
 
@@ -66,10 +75,9 @@ def apply_mask(payload: bytes | memoryview, mask: bytes, phase: int = 0) -> byte
         mask = mask[phase:] + mask[:phase]
     size = len(payload)
     if size <= _SMALL:
-        # The key may be longer than the payload; the surplus is cut off behind it.
-        words = (size + 3) >> 2
-        masked = _from_bytes(payload, "little") ^ _from_bytes(mask * words, "little")
-        return masked.to_bytes(words << 2, "little")[:size]
+        number = _from_bytes(mask + payload)
+        bits, ones, surplus = _REPETITIONS[size]
+        return (number ^ (number >> bits) * ones >> surplus).to_bytes(size)
     if size <= _BLOCK_SIZE:
         return bytes(_mask_block(payload, mask))
     whole = BytesIO()  # its getvalue() gives its own memory away; bytes(bytearray) would copy it
@@ -88,45 +96,10 @@ def _mask_block(payload: bytes | memoryview, mask: bytes) -> bytearray:
     return block
 
 
-class MaskSource:
-    """Masking keys, four unpredictable bytes each (section 5.3), drawn from the entropy source in blocks."""
-
-    __slots__ = ("_entropy", "_keys")
-
-    _BLOCK_SIZE = 256
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self._entropy = entropy
-        self._keys: list[bytes] = []
-
-    def next(self) -> bytes:
-        """Return a key; none is given out twice.
-
-        Raises:
-            ValueError: the entropy source returned another number of bytes than it was asked for.
-        """
-        if not self._keys:
-            self._draw()
-        return self._keys.pop()
-
-    def _draw(self) -> None:
-        size = self._BLOCK_SIZE
-        block = self._entropy(size)
-        if len(block) != size:
-            raise ValueError(f"entropy({size}) has to return {size} bytes, it returned {len(block)}")
-        self._keys = [block[start : start + 4] for start in range(0, size, 4)]
-
-
 # --- Out ------------------------------------------------------------------------------------------------
 
 
-def _long_header(first_byte: int, size: int, mask_bit: int) -> bytes:
-    if size < 0x10000:
-        return _pack_two_bytes(first_byte, mask_bit | 126) + size.to_bytes(2, "big")
-    return _pack_two_bytes(first_byte, mask_bit | 127) + size.to_bytes(8, "big")
-
-
-def encode_frame(opcode: int, payload: bytes, *, mask: bytes | None = None, fin: bool = True) -> bytes:
+def encode_frame(opcode: int, payload: bytes, fin: bool = True, *, mask: bytes | None = None) -> bytes:
     """Return one frame, its length in the fewest bytes possible.
 
     Arguments:
@@ -136,17 +109,80 @@ def encode_frame(opcode: int, payload: bytes, *, mask: bytes | None = None, fin:
         fin: whether this is the last frame of its message.
     """
     first_byte = FIN | opcode if fin else opcode
+    mask_bit = 0 if mask is None else MASKED
     size = len(payload)
+    if size < 126:
+        head = _pack_two_bytes(first_byte, mask_bit | size)
+    elif size < 0x10000:
+        head = _pack_two_bytes(first_byte, mask_bit | 126) + size.to_bytes(2)
+    else:
+        head = _pack_two_bytes(first_byte, mask_bit | 127) + size.to_bytes(8)
     if mask is None:
-        if size < 126:
-            return _pack_two_bytes(first_byte, size) + payload
-        return _long_header(first_byte, size, 0) + payload
-    if size < 126:  # apply_mask, without the call
-        words = (size + 3) >> 2
-        number = _from_bytes(payload, "little") ^ _from_bytes(mask * words, "little")
-        masked = number.to_bytes(words << 2, "little")[:size]
-        return _pack_two_bytes(first_byte, MASKED | size) + mask + masked
-    return _long_header(first_byte, size, MASKED) + mask + apply_mask(payload, mask)
+        return head + payload
+    return head + mask + apply_mask(payload, mask)
+
+
+def _short_message(opcode: int, size: int) -> tuple[bytes, int, int, int]:
+    head = bytes((FIN | opcode, MASKED | size, 0, 0, 0, 0))
+    _, ones, surplus = _REPETITIONS[size]
+    return head, ones, surplus, len(head) + size
+
+
+# By opcode and size, for the frames that are short messages: the head with zeros where the key goes, what
+# makes the key go there and over the payload, and how long the frame is.
+_SHORT_MESSAGES = (
+    (),  # no message begins with a continuation
+    tuple(_short_message(Opcode.TEXT, size) for size in range(126)),
+    tuple(_short_message(Opcode.BINARY, size) for size in range(126)),
+)
+
+
+class MaskingEncoder:
+    """What a client sends with: frames whose keys are four unpredictable bytes each (section 5.3).
+
+    Keys are drawn from the entropy source in blocks, and none is used twice.
+
+    Arguments:
+        entropy: returns as many unpredictable bytes as it is asked for.
+    """
+
+    __slots__ = ("_entropy", "_keys")
+
+    _BLOCK = Struct(">64I")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._keys: list[int] = []
+
+    def encode_message(self, opcode: int, payload: bytes) -> bytes:
+        """Return a whole message as one frame: what :meth:`encode_frame` does, faster if it is short.
+
+        Arguments:
+            opcode: :attr:`Opcode.TEXT` or :attr:`Opcode.BINARY`.
+            payload: the whole message.
+
+        Raises:
+            ValueError: the entropy source returned another number of bytes than it was asked for.
+        """
+        size = len(payload)
+        if size >= 126:
+            return self.encode_frame(opcode, payload)
+        keys = self._keys or self._draw()
+        head, ones, surplus, width = _SHORT_MESSAGES[opcode][size]
+        return (_from_bytes(head + payload) ^ keys.pop() * ones >> surplus).to_bytes(width)
+
+    def encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
+        """Return one frame; arguments as those of the function :func:`encode_frame`, errors as above."""
+        keys = self._keys or self._draw()
+        return encode_frame(opcode, payload, fin, mask=keys.pop().to_bytes(4))
+
+    def _draw(self) -> list[int]:
+        size = self._BLOCK.size
+        block = self._entropy(size)
+        if len(block) != size:
+            raise ValueError(f"entropy({size}) has to return {size} bytes, it returned {len(block)}")
+        self._keys = list(self._BLOCK.unpack(block))
+        return self._keys
 
 
 # --- In -------------------------------------------------------------------------------------------------
@@ -171,33 +207,30 @@ def parse_frames(
         start = position + 2
         if masked:
             size -= MASKED
-        if size > MAX_CONTROL_SIZE:
-            if size != 126 or start + 2 > end or first_byte & _CONTROL:
+            start += 4
+        if size >= 126:
+            if size != 126 or position + 4 > end or first_byte & _CONTROL:
                 break
-            size = data[start] << 8 | data[start + 1]
+            size = data[position + 2] << 8 | data[position + 3]
             if size < 126:
                 break
             start += 2
+        stop = start + size
         if (
             size < 0
-            or first_byte not in _LEGAL_FIRST_BYTES
+            or stop > end
+            or not _LEGAL_FIRST_BYTES[first_byte]
             or (size > max_size and first_byte < _CLOSE_FRAME)
         ):
             break
-        if masked:
-            start += 4
-        stop = start + size
-        if stop > end:
-            break
-        payload = data[start:stop]
-        if masked:
-            mask = data[start - 4 : start]
-            if size <= _SMALL:  # apply_mask, without the call
-                words = (size + 3) >> 2
-                number = _from_bytes(payload, "little") ^ _from_bytes(mask * words, "little")
-                payload = number.to_bytes(words << 2, "little")[:size]
-            else:
-                payload = apply_mask(payload, mask)
+        if not masked:
+            payload = data[start:stop]
+        elif size <= _SMALL:
+            number = _from_bytes(data[start - 4 : stop])  # apply_mask, without the call
+            bits, ones, surplus = _REPETITIONS[size]
+            payload = (number ^ (number >> bits) * ones >> surplus).to_bytes(size)
+        else:
+            payload = apply_mask(data[start:stop], data[start - 4 : start])
         frames.append((first_byte, payload))
         position = stop
     return position
@@ -263,7 +296,7 @@ def read_header(data: bytes, position: int, masked: bool, max_size: int) -> Head
 
 
 def _read_extended_size(encoded: bytes) -> int:
-    size = _from_bytes(encoded, "big")
+    size = _from_bytes(encoded)
     if size >= 1 << 63:
         raise WebSocketError("the most significant bit of a 64-bit length must be 0")
     if size < (126 if len(encoded) == 2 else 0x10000):

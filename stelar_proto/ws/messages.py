@@ -14,7 +14,7 @@ from typing import TypeAlias
 from stelar_proto.errors import InvalidUtf8, MessageError, MessageTooBig, WebSocketError
 
 from .events import BinaryReceived, PartReceived, TextReceived
-from .frames import Opcode
+from .frames import MAX_CONTROL_SIZE, Opcode
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
@@ -200,3 +200,17 @@ def to_bytes(data: BytesLike) -> bytes:
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
     raise TypeError(f"a payload is bytes, bytearray or memoryview, not {type(data).__name__}")
+
+
+def to_control_payload(data: BytesLike) -> bytes:
+    """Return the payload of a ping or pong (RFC 6455, section 5.5).
+
+    Raises:
+        MessageError: it has more than 125 bytes.
+        TypeError: ``data`` is not bytes.
+    """
+    payload = to_bytes(data)
+    if len(payload) > MAX_CONTROL_SIZE:
+        reason = f"a ping or pong carries at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}"
+        raise MessageError("PAYLOAD_TOO_LARGE", reason)
+    return payload

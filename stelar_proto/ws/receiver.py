@@ -23,10 +23,11 @@ MAX_FRAME_SIZE = 10 * 1024 * 1024
 MAX_MESSAGE_SIZE = 10 * 1024 * 1024
 MAX_FRAGMENTS = 131_072
 
-_NO_LIMIT = 1 << 63  # beyond what a frame header can say
-_TEXT_FRAME = FIN | Opcode.TEXT
-_MESSAGE_FRAMES = frozenset({FIN | Opcode.TEXT, FIN | Opcode.BINARY})  # a frame that is a whole message
+_NO_LIMIT = 1 << 127  # beyond what the frames of a message can add up to
+_TEXT_FRAME = FIN | Opcode.TEXT  # a frame that is a whole message
+_BINARY_FRAME = FIN | Opcode.BINARY
 _CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all control frames
+_new_tuple = tuple.__new__  # skips the Python-level __new__ of a NamedTuple: 0.1 µs per message
 
 
 class Receiver:
@@ -51,7 +52,7 @@ class Receiver:
         "_frame_received",
         "_masked",
         "_max_frame_size",
-        "_max_message_size",
+        "_max_short_size",
         "_tail",
         "messages",
     )
@@ -67,9 +68,11 @@ class Receiver:
     ) -> None:
         self._masked = masked
         self._max_frame_size = _checked("max_frame_size", max_frame_size)
-        self._max_message_size = _checked("max_message_size", max_message_size)
+        max_message_size = _checked("max_message_size", max_message_size)
+        # What is over either limit is left to those who can say why.
+        self._max_short_size = min(self._max_frame_size, max_message_size)
         self.messages = MessageReader(
-            max_message_size=self._max_message_size,
+            max_message_size=max_message_size,
             max_fragments=_checked("max_fragments", max_fragments),
             deliver_parts=deliver_parts,
         )
@@ -90,18 +93,34 @@ class Receiver:
         elif self._tail:
             data = self._tail + data
             self._tail = b""
-        whole: list[tuple[int, bytes]] = []
+        reader, whole_messages = self.messages, not self.messages.deliver_parts
+        frames: list[tuple[int, bytes]] = []
         while position < len(data):
-            position = parse_frames(data, position, self._masked, self._max_frame_size, whole)
-            if self._receive_whole(whole, events, receive_control) or position == len(data):
+            position = parse_frames(data, position, self._masked, self._max_short_size, frames)
+            for first_byte, payload in frames:
+                # The first two are what the reader would do, for the frames that most messages are.
+                if first_byte == _BINARY_FRAME and whole_messages and not reader.active:
+                    events.append(_new_tuple(BinaryReceived, (payload,)))
+                elif first_byte == _TEXT_FRAME and whole_messages and not reader.active:
+                    try:
+                        events.append(_new_tuple(TextReceived, (payload.decode(),)))
+                    except UnicodeDecodeError:
+                        raise InvalidUtf8(NOT_UTF8) from None
+                elif first_byte >= _CLOSE_FRAME:
+                    if receive_control(first_byte & 0x0F, payload, events):
+                        return
+                else:
+                    reader.begin(first_byte & 0x0F, first_byte >= FIN, len(payload))
+                    self._feed(payload, True, events)
+            if position == len(data):
                 return
-            whole.clear()
+            frames.clear()
             # What stopped the loop is long, incomplete or wrong.
             header = read_header(data, position, self._masked, self._max_frame_size)
             if header is None or header.opcode >= Opcode.CLOSE:
                 self._tail = data[position:]
                 return
-            self.messages.begin(header.opcode, header.fin, header.size)
+            reader.begin(header.opcode, header.fin, header.size)
             self._frame, self._frame_received = header, 0
             position = self._receive_payload(header, data, position + header.header_size, events)
 
@@ -112,38 +131,6 @@ class Receiver:
             StreamEnded: always; a close frame would have ended the connection before.
         """
         raise StreamEnded("the stream ended without a close frame")
-
-    def _receive_whole(
-        self, whole: list[tuple[int, bytes]], events: list[Event], receive_control: ControlHandler
-    ) -> bool:
-        """Handle frames that are complete; return whether one of them was the last of the connection."""
-        reader = self.messages
-        shortcut = not reader.deliver_parts
-        max_size = self._max_message_size
-        try:
-            for first_byte, payload in whole:
-                if (
-                    shortcut
-                    and first_byte in _MESSAGE_FRAMES
-                    and not reader.active
-                    and len(payload) <= max_size
-                ):
-                    # What the reader would do, for the frames that most messages are.
-                    if first_byte == _TEXT_FRAME:
-                        events.append(TextReceived(payload.decode()))
-                    else:
-                        events.append(BinaryReceived(payload))
-                elif first_byte >= _CLOSE_FRAME:
-                    if receive_control(first_byte & 0x0F, payload, events):
-                        return True
-                else:
-                    reader.begin(first_byte & 0x0F, first_byte >= FIN, len(payload))
-                    event = reader.feed(payload, True)
-                    if event is not None:
-                        events.append(event)
-        except UnicodeDecodeError:
-            raise InvalidUtf8(NOT_UTF8) from None
-        return False
 
     def _receive_payload(self, header: Header, data: bytes, position: int, events: list[Event]) -> int:
         """Hand on what ``data`` holds of a data frame; return where that ends."""
@@ -156,10 +143,13 @@ class Receiver:
         end_of_frame = self._frame_received == header.size
         if end_of_frame:
             self._frame = None
+        self._feed(piece, end_of_frame, events)
+        return stop
+
+    def _feed(self, piece: bytes, end_of_frame: bool, events: list[Event]) -> None:
         event = self.messages.feed(piece, end_of_frame)
         if event is not None:
             events.append(event)
-        return stop
 
 
 def _checked(name: str, limit: int | None) -> int:

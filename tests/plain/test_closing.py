@@ -111,7 +111,7 @@ def test_a_server_that_does_not_end_the_stream_is_cut(connecting: House) -> None
     assert peer.stream.is_cut
 
 
-# --- An end behind unanswered messages -----------------------------------------------------------------------
+# --- An end behind unanswered messages ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [1, 2])

@@ -79,6 +79,12 @@ class VirtualTransport:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
 
+    def write(self, data: bytes) -> bool:
+        if self.is_lost or self.other.is_full:
+            return False
+        self.other.feed(data)
+        return True
+
     def pause_reading(self) -> None:
         assert self.is_reading
         self.is_reading = False

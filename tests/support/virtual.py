@@ -272,6 +272,7 @@ class VirtualRuntime:
         self.wall_clock = loop.wall_clock
         self.entropy = loop.entropy
         self.make_event = VirtualEvent
+        self.checkpoint = None  # a cancelled task is stopped where it waits
         self.spawned = 0
         """How many tasks there have ever been."""
         self._on_deadline = on_deadline
@@ -304,9 +305,6 @@ class VirtualRuntime:
         for task in self._tasks:
             if task is not self.loop.current_task:
                 await task.ended.wait()
-
-    async def checkpoint(self) -> None:
-        """A cancelled task is stopped where it waits; it need not be asked."""
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()

@@ -131,6 +131,8 @@ def test_a_message_of_the_size_limit_is_received_and_one_byte_more_is_refused(ro
         (sent_to(role, FIRST_TEXT, b"x" * 9) + sent_to(role, CONTINUATION, b"x"), TextReceived("x" * 10)),
     ]
     over = [
+        sent_to(role, BINARY, b"x" * 11),
+        sent_to(role, TEXT, b"x" * 11),
         sent_to(role, BINARY, b"x" * 11)[:-11],
         sent_to(role, FIRST_TEXT, b"x" * 11)[:-11],
         sent_to(role, FIRST_TEXT, b"x" * 10) + sent_to(role, CONTINUATION, b"x")[:-1],
@@ -153,6 +155,14 @@ def test_without_limits_sizes_are_not_judged(role: Role) -> None:
         else b"\x82\x7f\x7f" + b"\xff" * 7
     )
     assert feed(conn, [header, b"and a bit of the payload"]) == []
+    assert conn.state is State.OPEN
+
+
+@both_roles
+def test_without_limits_the_sum_of_the_sizes_is_not_judged_either(role: Role) -> None:
+    conn = open_connection(role, max_frame_size=None, max_message_size=None)
+    longest = b"\x80\xff\x7f" + b"\xff" * 7 + MASK if role is Role.SERVER else b"\x80\x7f\x7f" + b"\xff" * 7
+    assert feed(conn, [sent_to(role, FIRST_BINARY, b"ab"), longest]) == []
     assert conn.state is State.OPEN
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stelar_proto.errors import MessageTooBig, WebSocketError
 from stelar_proto.ws.frames import (
     Header,
-    MaskSource,
+    MaskingEncoder,
     Opcode,
     apply_mask,
     encode_frame,
@@ -74,22 +74,26 @@ def test_masking_keys_are_drawn_in_blocks_and_never_used_twice() -> None:
         first = len(drawn) * size // 4
         return b"".join((first + i).to_bytes(4, "big") for i in range(size // 4))
 
-    source = MaskSource(entropy)
+    encoder = MaskingEncoder(entropy)
     assert drawn == []
-    keys = [source.next() for _ in range(600)]
-    assert {len(key) for key in keys} == {4}
-    assert len(set(keys)) == 600
+    frames = []
+    for _ in range(200):  # each way to a frame takes keys
+        frames.append(encoder.encode_message(Opcode.TEXT, b""))
+        frames.append(encoder.encode_message(Opcode.TEXT, bytes(126)))
+        frames.append(encoder.encode_frame(Opcode.PING, b""))
+    keys = [read_header(frame, 0, True, NO_LIMIT) for frame in frames]
+    assert len({header.mask for header in keys if header is not None}) == 600
     assert drawn == [256] * 10
 
 
 @pytest.mark.parametrize("returned", [0, 4, 255, 257])
 def test_a_source_of_another_number_of_bytes_than_asked_is_refused(returned: int) -> None:
-    source = MaskSource(lambda _: bytes(returned))
-    for _ in range(2):
+    encoder = MaskingEncoder(lambda _: bytes(returned))
+    for encode in (encoder.encode_message, encoder.encode_frame) * 2:
         with pytest.raises(
             ValueError, match=rf"entropy\(256\) has to return 256 bytes, it returned {returned}"
         ):
-            source.next()
+            encode(Opcode.TEXT, b"")
 
 
 # --- Out ------------------------------------------------------------------------------------------------
@@ -122,6 +126,20 @@ def test_a_length_takes_the_fewest_bytes(size: int, header: bytes, masked_header
     payload = b"\xa5" * size
     assert encode_frame(Opcode.BINARY, payload) == header + payload
     assert encode_frame(Opcode.BINARY, payload, mask=MASK) == masked_header + MASK + xor(payload)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_client_s_frame_is_masked_with_the_key_in_its_head(opcode: Opcode) -> None:
+    """Of every size of a short frame, and with keys that begin with zeros or have all bits set."""
+    drawn = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\x01\x80", MASK] * 16
+    encoder = MaskingEncoder(lambda _: b"".join(drawn))
+    payload = bytes(range(255, 0, -1))
+    for size in [*range(131), 255]:
+        for mask in drawn[3::-1]:  # the last one drawn is the first one used
+            wanted = encode_frame(opcode, payload[:size], mask=mask)
+            assert encoder.encode_message(opcode, payload[:size]) == wanted
+            assert wanted.endswith(mask + xor(payload[:size], mask))
+    assert encoder.encode_frame(opcode, b"Hello", fin=False) == bytes((opcode, 0x85)) + MASK + xor(b"Hello")
 
 
 # --- In: whole frames -------------------------------------------------------------------------------------
