@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
 from typing import TypeAlias
 
 from stelar_proto.channel import State
@@ -124,11 +125,12 @@ class WebSocketConnection:
         last: Sendable = b""
         try:
             # One behind: the last fragment carries the mark that the message has ended.
-            async for index, fragment in _enumerate(fragments):
-                if index:
-                    await endpoint.send_part(last, final=False)
-                    has_begun = True
-                last = fragment
+            async with aclosing(_enumerate(fragments)) as enumerated:
+                async for index, fragment in enumerated:
+                    if index:
+                        await endpoint.send_part(last, final=False)
+                        has_begun = True
+                    last = fragment
             await endpoint.send_part(last, final=True)
             has_begun = False
         finally:
@@ -224,7 +226,7 @@ class WebSocketConnection:
 
 async def _enumerate(
     fragments: Iterable[Sendable] | AsyncIterable[Sendable],
-) -> AsyncIterator[tuple[int, Sendable]]:
+) -> AsyncGenerator[tuple[int, Sendable], None]:
     index = 0
     if isinstance(fragments, AsyncIterable):
         async for fragment in fragments:

@@ -1,4 +1,4 @@
-"""What the tests of plain connections are written in: one of either role, a peer made by hand, virtual time."""
+"""What the tests of plain connections are written in: one of either role, a peer by hand, virtual time."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -270,10 +269,10 @@ def test_leaving_that_is_cancelled_cuts_the_stream(connecting: House) -> None:
 
 
 @pytest.fixture
-def served(connecting: House) -> Iterator[House]:
+def served(connecting: House) -> House:
     """A server of ours on the same network."""
     connecting.serve()
-    yield connecting
+    return connecting
 
 
 @pytest.mark.parametrize("how", ["exception", "cancelled"])

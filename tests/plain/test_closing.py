@@ -96,9 +96,7 @@ def test_a_peer_that_closes_is_answered_at_once_when_nothing_waits(house: House)
     peer.close(3999, b"why")
     assert peer.heard() == [(CLOSE, b"\x0f\x9fwhy")]
     task = house.start(connection.wait_closed())
-    assert peer.stream.has_ended is (
-        house.role == "server"
-    )  # RFC 6455, 7.1.1: the server ends the stream first
+    assert peer.stream.has_ended is (house.role == "server")  # RFC 6455, 7.1.1
     peer.stream.end()
     assert task.is_done
     assert peer.stream.has_ended
@@ -113,7 +111,7 @@ def test_a_server_that_does_not_end_the_stream_is_cut(connecting: House) -> None
     assert peer.stream.is_cut
 
 
-# --- An end behind unanswered messages -----------------------------------------------------------------------
+# --- An end behind unanswered messages ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
@@ -238,7 +236,7 @@ def test_a_fault_of_the_library_is_logged_and_costs_one_connection(
         raise ZeroDivisionError
 
     _, peer = house.open()
-    monkeypatch.setattr(WebSocketEndpoint, "_take", broken)
+    monkeypatch.setattr(WebSocketEndpoint, "_put", broken)
     peer.say("x")
     assert "a fault of the library" in caplog.text
     assert peer.stream.is_cut

@@ -108,10 +108,18 @@ class Conversation(RuleBasedStateMachine):
     def cut_otherwise(self, seed: int) -> None:
         self.random.seed(seed)
 
-    @rule(side=SIDES, message=MESSAGES)
-    def send(self, side: int, message: str | bytes) -> None:
+    @rule(
+        side=SIDES,
+        messages=st.lists(MESSAGES, min_size=1, max_size=12),
+        code=st.sampled_from([0, 0, 0, 1000]),
+    )
+    def send(self, side: int, messages: list[str | bytes], code: int) -> None:
+        """Send messages in one turn of the loop, and maybe close behind them."""
         own = self.sides[side]
-        own.sending.append(self.start(own.send(message)))
+        own.sending += [self.house.loop.start(own.send(message)) for message in messages]
+        if code:
+            own.others.append(self.house.loop.start(own.connection.close(code)))
+        self.house.loop.run_until_idle()
 
     @rule(
         side=SIDES,
@@ -216,7 +224,7 @@ class Conversation(RuleBasedStateMachine):
 
     def close_and_read_to_the_end(self) -> None:
         sender, reader = self.sides
-        sender.others.append(self.start(sender.connection.close(4001)))
+        self.send(0, ["last"] * 20, 4001)
         for _ in range(len(sender.sent) - len(reader.received) + 2):
             self.receive(1, 1_000_000)
         assert reader.receiving is not None

@@ -88,7 +88,7 @@ def test_every_option_has_a_default_that_makes_sense(config: Any) -> None:
     ],
 )
 def test_all_problems_are_named_at_once(config: Any, options: dict[str, Any], problems: list[str]) -> None:
-    with pytest.raises(ValueError, match="must|is a") as caught:
+    with pytest.raises(ValueError, match=r"must|is a") as caught:
         config(**options)
     assert str(caught.value).split("; ") == problems
 

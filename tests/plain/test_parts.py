@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ messages = st.lists(
 def frames_of(peer: RawPeer, message: str | bytes, cuts: list[int]) -> bytes:
     payload = message.encode() if isinstance(message, str) else message
     bounds = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
-    pieces = [payload[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [payload[start:end] for start, end in pairwise(bounds)]
     frames = b""
     for index, piece in enumerate(pieces):
         opcode = 0 if index else 1 if isinstance(message, str) else 2

@@ -134,7 +134,7 @@ def test_send_on_a_closing_connection_raises_what_we_closed_with(house: House) -
     house.start(connection.close(4000, "enough"))
     for call in (connection.send("late"), connection.send_fragments(["late"]), connection.ping()):
         with pytest.raises(ConnectionClosed) as caught:
-            house.run(call)  # type: ignore[arg-type]  # they return different things, and raise the same
+            house.run(call)
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
         assert (caught.value.received, caught.value.sent) == (None, (4000, "enough"))
 
@@ -144,7 +144,7 @@ def test_send_on_a_closed_connection_raises_how_it_ended(house: House) -> None:
     peer.close(3001, b"bye")
     for call in (connection.send("late"), connection.send_fragments(["late"]), connection.ping()):
         with pytest.raises(ConnectionClosed, match="3001: bye"):
-            house.run(call)  # type: ignore[arg-type]
+            house.run(call)
 
 
 def test_send_waits_too_for_a_peer_that_has_ended_and_does_not_read(house: House) -> None:
@@ -191,7 +191,8 @@ async def later(*fragments: Any) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("is_async", [False, True])
 def test_fragments_leave_one_frame_each(house: House, is_async: bool) -> None:
     connection, peer = house.open()
-    for fragments in (["a", "ñ", ""], [b"1", bytearray(b"2"), memoryview(b"3")]):
+    messages: list[list[Any]] = [["a", "ñ", ""], [b"1", bytearray(b"2"), memoryview(b"3")]]
+    for fragments in messages:
         house.run(connection.send_fragments(later(*fragments) if is_async else fragments))
     assert peer.heard() == [
         (0x01, b"a"),
