@@ -29,6 +29,7 @@ class AsyncioRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[EndpointProtocol] = []
+        self.clock = time.perf_counter
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.checkpoint = None

@@ -40,6 +40,7 @@ class TrioRuntime:
         self.nursery: trio.Nursery
         self._ended = trio.Event()
         self.now = trio.current_time
+        self.clock = trio.current_time
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.make_event = trio.Event

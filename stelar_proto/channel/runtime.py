@@ -34,6 +34,10 @@ class Runtime(Protocol):
         """Return the loop's clock, seconds; it never goes back."""
         ...
 
+    def clock(self) -> float:
+        """Return the finest clock there is, seconds, to measure with; deadlines are the loop's."""
+        ...
+
     def wall_clock(self) -> float:
         """Return the time of day, seconds since 1970."""
         ...

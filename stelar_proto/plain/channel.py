@@ -23,6 +23,7 @@ class PlainChannel(WebSocketChannel):
         role: which end this is.
         config: its options.
         now: the time.
+        clock: what the latency is measured with.
         entropy: clients only: ``entropy(n)`` returns ``n`` unpredictable bytes.
     """
 
@@ -34,13 +35,14 @@ class PlainChannel(WebSocketChannel):
         config: WebSocketConfig,
         *,
         now: float,
+        clock: Callable[[], float],
         entropy: Callable[[int], bytes] | None = None,
     ) -> None:
         codec = ws.Connection(
             role, entropy=entropy, max_frame_size=config.max_size, max_message_size=config.max_size
         )
         super().__init__(role, config, codec, now)
-        self.pings = PingLedger()
+        self.pings = PingLedger(clock)
         self.is_held = False
         """Whether our last words wait, because what came in front of the end is still being answered."""
         self._reply_size = 0  # what the codec has put into the outbox since that was last empty
@@ -110,7 +112,7 @@ class PlainChannel(WebSocketChannel):
     def _receive_other(self, event: ws.Event, events: list[Any]) -> None:
         match event:
             case ws.PongReceived(payload):
-                self.pings.receive_pong(payload, self._now)
+                self.pings.receive_pong(payload)
             case ws.PingReceived():
                 pass  # answered by the codec
             case ws.Closed():
@@ -122,7 +124,7 @@ class PlainChannel(WebSocketChannel):
                 events.append(event)
 
     def _ping(self) -> None:
-        self.ping(self.pings.open(self._now)[0])
+        self.ping(self.pings.open()[0])
 
     def _end(self, end: Closed) -> None:
         super()._end(end)

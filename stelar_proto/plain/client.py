@@ -102,7 +102,9 @@ class WebSocketConnector(ABC):
         if self._runtime is not None:
             raise StateError(f"there is a connection to {self.target} already: make another connector")
         runtime = self._runtime = self._make_runtime()
-        session = PlainChannel(Role.CLIENT, self.config, now=runtime.now(), entropy=runtime.entropy)
+        session = PlainChannel(
+            Role.CLIENT, self.config, now=runtime.now(), clock=runtime.clock, entropy=runtime.entropy
+        )
         endpoint = self._endpoint = ConnectedEndpoint(self, session, runtime)
         self._deadlines = Deadlines(runtime.set_timer)
         session.on_deadline_changed = partial(self._deadlines.schedule, endpoint)

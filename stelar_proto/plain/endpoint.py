@@ -302,7 +302,7 @@ class WebSocketEndpoint(Endpoint):
             raise self.closed_error()
         answered = self._runtime.make_event()
         pings = self.session.pings
-        payload, ping = pings.open(self._runtime.now(), answered)
+        payload, ping = pings.open(answered)
         self.session.ping(payload)
         self.flush_soon()
         try:

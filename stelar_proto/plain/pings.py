@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stelar_proto.channel import WaitableEvent
 
 
@@ -20,32 +22,37 @@ class Ping:
 
 
 class PingLedger:
-    """The pings of one connection; ``latency`` is the last that was measured, seconds."""
+    """The pings of one connection; ``latency`` is the last that was measured, seconds.
 
-    __slots__ = ("_count", "_keepalive", "_pending", "latency")
+    Arguments:
+        clock: as fine as there is; that of an event loop may stand still while the loop is busy.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_clock", "_count", "_keepalive", "_pending", "latency")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._count = 0
         self._keepalive = b""  # the ping that nobody waits for: there is one at most
         self._pending: dict[bytes, Ping] = {}  # by payload, oldest first
         self.latency: float | None = None
 
-    def open(self, now: float, answered: WaitableEvent | None = None) -> tuple[bytes, Ping]:
+    def open(self, answered: WaitableEvent | None = None) -> tuple[bytes, Ping]:
         """Enter a new ping; return the payload that tells its pong from others, and the entry."""
         self._count += 1
         payload = self._count.to_bytes(8, "big")
         if answered is None:
             self.discard(self._keepalive)
             self._keepalive = payload
-        ping = self._pending[payload] = Ping(now, answered)
+        ping = self._pending[payload] = Ping(self._clock(), answered)
         return payload, ping
 
-    def receive_pong(self, payload: bytes, now: float) -> None:
+    def receive_pong(self, payload: bytes) -> None:
         """A pong came. It answers the pings before its own too: section 5.5.3 lets a peer skip those."""
         pending = self._pending
         while payload in pending:  # or nobody asked for it, which is allowed
             ping = pending.pop(next(iter(pending)))
-            ping.latency = self.latency = now - ping.sent_at
+            ping.latency = self.latency = self._clock() - ping.sent_at
             if ping.answered is not None:
                 ping.answered.set()
 

@@ -105,7 +105,9 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         yield "ws", *self._address
 
     def connected(self, kind: str, transport: Transport) -> ServedEndpoint:
-        peer = ServedEndpoint(self, PlainChannel(Role.SERVER, self.config, now=transport.opened_at))
+        clock = self.runtime.clock
+        channel = PlainChannel(Role.SERVER, self.config, now=transport.opened_at, clock=clock)
+        peer = ServedEndpoint(self, channel)
         self._enroll(peer, transport)
         return peer
 

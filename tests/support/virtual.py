@@ -269,6 +269,7 @@ class VirtualRuntime:
         self.loop = loop
         self.deadline: float | None = None
         """When ``on_deadline`` will be called."""
+        self.clock = self.now
         self.wall_clock = loop.wall_clock
         self.entropy = loop.entropy
         self.make_event = VirtualEvent
