@@ -76,7 +76,7 @@ class WebSocketEndpoint(Endpoint):
         self._held: Closed | None = None  # the end, while what came in front of it is being answered
         self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
-        """Whether nobody will receive any more: what comes is dropped."""
+        """Whether nobody will, or can, receive any more: what comes is dropped."""
         self.messages_discarded = 0
         """How many messages came behind a close of ours and found no room."""
         self.lost = runtime.make_event()
@@ -197,6 +197,8 @@ class WebSocketEndpoint(Endpoint):
                     inbox.append(event)
                     self._size += len(event.data)
                     self._messages += event.final
+                else:
+                    self.is_discarding = True  # what follows would be taken for the rest of that message
             elif kind is Closed:
                 self._receive_end(event)
             else:
