@@ -296,7 +296,9 @@ def test_any_way_of_taking_them_gives_the_same_messages(
 
 
 @pytest.mark.parametrize("way", ["recv", "parts"])
-def test_a_message_of_which_a_part_found_no_room_behind_our_close_is_not_received(house: House, way: str) -> None:
+def test_a_message_of_which_a_part_found_no_room_behind_our_close_is_not_received(
+    house: House, way: str
+) -> None:
     connection, peer = house.open(inbox_limit=1)
     house.cancel(house.start(parts_of(connection)))  # parts are wanted from now on
     house.start(connection.close())
