@@ -78,7 +78,7 @@ class WebSocketEndpoint(Endpoint):
         self.is_discarding = False
         """Whether nobody will, or can, receive any more: what comes is dropped."""
         self.messages_discarded = 0
-        """How many messages came behind a close of ours and found no room."""
+        """How many messages came behind a close of ours and found no room, or behind one that did not."""
         self.lost = runtime.make_event()
         """Set when the connection is gone, socket and all."""
 
@@ -197,8 +197,6 @@ class WebSocketEndpoint(Endpoint):
                     inbox.append(event)
                     self._size += len(event.data)
                     self._messages += event.final
-                else:
-                    self.is_discarding = True  # what follows would be taken for the rest of that message
             elif kind is Closed:
                 self._receive_end(event)
             else:
@@ -215,9 +213,11 @@ class WebSocketEndpoint(Endpoint):
 
     def _has_room(self, final: bool) -> bool:
         """Tell whether what came behind a close of ours can still be kept; count it if not."""
-        has_room = not (self.is_discarding or self._is_full())
-        self.messages_discarded += final and not has_room
-        return has_room
+        if not (self.is_discarding or self._is_full()):
+            return True
+        self.is_discarding = True  # what was received is all up to a point, and has no holes
+        self.messages_discarded += final
+        return False
 
     def _is_full(self) -> bool:
         return (

@@ -216,7 +216,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
 
 
 def _is_all_connection_closed(error: Exception) -> bool:
-    """Tell whether a connection's end is all that was raised, maybe by several tasks of a nursery or group."""
+    """Tell whether a connection's end is all that was raised, maybe by several tasks of a group."""
     if isinstance(error, ExceptionGroup):
         return error.split(ConnectionClosed)[1] is None
     return isinstance(error, ConnectionClosed)
