@@ -131,11 +131,20 @@ def test_what_asks_the_system_and_not_the_loop_is_the_same_to_the_letter() -> No
         assert first.read_text() == second.read_text()
 
 
-@pytest.mark.parametrize("name", ["StelarServer", "StelarClient"])
+@pytest.mark.parametrize("name", ["StelarServer", "StelarClient", "WebSocketServer", "WebSocketConnection"])
 def test_both_runtimes_have_the_same_signatures(name: str) -> None:
     first, second = (public_signatures(getattr(runtime, name)) for runtime in RUNTIMES)
-    if name == "StelarServer":
+    if name.endswith("Server"):
         second.pop("serve")  # the form that `await nursery.start(server.serve)` asks for
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["serve_websocket", "connect_websocket"])
+def test_both_runtimes_have_the_same_functions(name: str) -> None:
+    first, second = (getattr(runtime, name) for runtime in RUNTIMES)
+    assert str(inspect.signature(first)) == str(inspect.signature(second))
+    connectors = (runtime.connect_websocket("ws://localhost") for runtime in RUNTIMES)
+    first, second = (public_signatures(type(connector)) for connector in connectors)
     assert first == second
 
 

@@ -154,8 +154,8 @@ class WebSocketConnection:
         """Close the connection behind everything that was sent; return when it is gone.
 
         The peer has ``close_timeout`` seconds to do its part, then the stream is cut. What it sent until then
-        can still be received. A second call waits for the first. If the call is cancelled, the connection
-        goes on closing.
+        can still be received, as far as the inbox has room for it. A second call waits for the first. If the
+        call is cancelled, the connection goes on closing.
 
         Arguments:
             code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455, section 7.4).

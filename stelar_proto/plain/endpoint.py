@@ -76,9 +76,9 @@ class WebSocketEndpoint(Endpoint):
         self._held: Closed | None = None  # the end, while what came in front of it is being answered
         self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
-        """Whether nobody will receive any more: what comes is dropped."""
+        """Whether nobody will, or can, receive any more: what comes is dropped."""
         self.messages_discarded = 0
-        """How many messages came behind a close of ours and found no room."""
+        """How many messages came behind a close of ours and found no room, or behind one that did not."""
         self.lost = runtime.make_event()
         """Set when the connection is gone, socket and all."""
 
@@ -213,9 +213,11 @@ class WebSocketEndpoint(Endpoint):
 
     def _has_room(self, final: bool) -> bool:
         """Tell whether what came behind a close of ours can still be kept; count it if not."""
-        has_room = not (self.is_discarding or self._is_full())
-        self.messages_discarded += final and not has_room
-        return has_room
+        if not (self.is_discarding or self._is_full()):
+            return True
+        self.is_discarding = True  # what was received is all up to a point, and has no holes
+        self.messages_discarded += final
+        return False
 
     def _is_full(self) -> bool:
         return (

@@ -200,10 +200,11 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             if is_awaitable(result):
                 await result  # type: ignore[misc]  # which is_awaitable() has made sure of
             code = CloseCode.NORMAL_CLOSURE
-        except ConnectionClosed as error:
-            self.logger.debug("a handler ended with its connection: %s", error)
-        except Exception:
-            self.logger.exception("the handler of %r raised", connection)
+        except Exception as error:
+            if _is_all_connection_closed(error):
+                self.logger.debug("a handler ended with its connection: %s", error)
+            else:
+                self.logger.exception("the handler of %r raised", connection)
         finally:
             peer.discard()
             peer.close(code, "")
@@ -214,3 +215,10 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         """Forget a connection when it is gone and its handler has ended."""
         if peer.transport is None and not peer.is_handled and peer in self._peers:
             self.forget(peer)
+
+
+def _is_all_connection_closed(error: Exception) -> bool:
+    """Tell whether a connection's end is all that was raised, maybe by several tasks of a group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(ConnectionClosed)[1] is None
+    return isinstance(error, ConnectionClosed)

@@ -314,6 +314,29 @@ async def test_a_handler_that_returns_or_raises_decides_the_code(
     assert len(errors) == 1
 
 
+async def test_a_handler_of_several_tasks_ends_with_its_connection_without_an_error(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = Inbox()
+
+    async def receive(connection: Any) -> None:
+        while True:
+            await connection.recv()
+
+    async def handle(connection: Any) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(receive, connection)
+        finally:
+            ended(connection)
+
+    async with conversation(world, handle) as (_, client):
+        await client.close(4000)
+        assert (await ended.next()).close_code == 4000
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def test_a_message_in_front_of_a_fault_is_answered_before_it_is(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo) as server, raw_client(server) as stream:

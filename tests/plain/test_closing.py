@@ -236,7 +236,7 @@ def test_a_fault_of_the_library_is_logged_and_costs_one_connection(
         raise ZeroDivisionError
 
     _, peer = house.open()
-    monkeypatch.setattr(WebSocketEndpoint, "_put", broken)
+    monkeypatch.setattr(WebSocketEndpoint, "_take", broken)
     peer.say("x")
     assert "a fault of the library" in caplog.text
     assert peer.stream.is_cut

@@ -293,3 +293,24 @@ def test_any_way_of_taking_them_gives_the_same_messages(
     pings = sum(len(cuts) + 1 for _, cuts in messages)
     assert [payload for first, payload in peer.heard() if first == PONG] == [b"?"] * pings
     house.close()
+
+
+@pytest.mark.parametrize("way", ["recv", "parts"])
+def test_a_message_of_which_a_part_found_no_room_behind_our_close_is_not_received(
+    house: House, way: str
+) -> None:
+    connection, peer = house.open(inbox_limit=1)
+    house.cancel(house.start(parts_of(connection)))  # parts are wanted from now on
+    house.start(connection.close())
+    for first_byte, payload in ((0x02, b"one "), (0x00, b"two "), (0x00, b"three ")):
+        peer.stream.send(peer.frame(first_byte, payload))
+    taken = house.run(take(connection, 1)) if way == "parts" else []
+    assert taken == ([b"one "] if way == "parts" else [])
+    peer.stream.send(peer.frame(0x80, b"four"))
+    peer.say(b"next")
+    waiting = house.start(connection.recv() if way == "recv" else parts_of(connection))
+    peer.say(b"and another")
+    peer.close()
+    with pytest.raises(ConnectionClosed):
+        waiting.result()
+    assert connection._endpoint.messages_discarded == 3

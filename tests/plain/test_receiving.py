@@ -246,5 +246,7 @@ def test_what_is_known_of_a_connection(house: House) -> None:
         assert connection.response is not None
         assert connection.response.status == 101
         assert repr(connection) == "<WebSocketConnection client open None>"
+    session = connection._endpoint.session
+    assert repr(session) == f"<PlainChannel {house.role} open>"  # as it stands in what is logged
     peer.stream.reset()
     assert connection.local_address == ("127.0.0.1", 3000)  # also when it is gone

@@ -94,6 +94,34 @@ def test_connection_closed_out_of_a_handler_is_no_error(
     assert "a handler ended with its connection: the connection is closed, 4000" in caplog.text
 
 
+def test_a_group_of_nothing_else_is_no_error_either(serving: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is what a nursery or task group makes of it, in which one task receives and another sends."""
+
+    async def receive(connection: WebSocketConnection) -> None:
+        try:
+            await connection.recv()
+        except ConnectionClosed as error:
+            raise ExceptionGroup("tasks", [error, ExceptionGroup("inner", [error])]) from None
+
+    serving.serve(receive)
+    serving.raw_client().close(4000)
+    assert errors_in(caplog) == []
+
+
+def test_a_group_with_anything_else_in_it_is_an_error(
+    serving: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def receive(connection: WebSocketConnection) -> None:
+        try:
+            await connection.recv()
+        except ConnectionClosed as error:
+            raise ExceptionGroup("tasks", [error, ZeroDivisionError()]) from None
+
+    serving.serve(receive)
+    serving.raw_client().close(4000)
+    assert len(errors_in(caplog)) == 1
+
+
 def test_what_is_no_function_is_no_handler(serving: House) -> None:
     wrong: Any = "echo"
     with pytest.raises(TypeError, match="a handler is a function, not str"):

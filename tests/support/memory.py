@@ -121,8 +121,8 @@ class VirtualTransport:
         if self.is_reading and self._incoming and not self.is_lost:
             data = self._incoming.popleft()
             self._size -= len(data)
-            self.endpoint.receive_data(data)
-            self._flush()
+            if self.endpoint.receive_data(data):
+                self._flush()
             if self._incoming:  # who waits for what came has a turn in front of the next chunk
                 self._loop.call_soon(self._deliver)
         if was_full and not self.is_full:
@@ -139,6 +139,10 @@ class VirtualTransport:
             return
         while not self.other.is_full and (data := endpoint.data_to_send()):
             self.other.feed(data)
+        if endpoint.is_ending:
+            self._end_if_due(endpoint)
+
+    def _end_if_due(self, endpoint: Endpoint) -> None:
         if (endpoint.wants_eof or endpoint.is_finished) and not self._end_sent:
             self._end_sent = True
             self.other.feed(b"")

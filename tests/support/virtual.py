@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from random import Random
 from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
@@ -273,7 +273,8 @@ class VirtualRuntime:
         self.wall_clock = loop.wall_clock
         self.entropy = loop.entropy
         self.make_event = VirtualEvent
-        self.checkpoint = None  # a cancelled task is stopped where it waits
+        self.checkpoint: Callable[[], Awaitable[object]] | None = None
+        """What is awaited where nothing has been done yet; a cancelled task is stopped where it waits."""
         self.spawned = 0
         """How many tasks there have ever been."""
         self._on_deadline = on_deadline

@@ -319,6 +319,39 @@ def test_fragments_are_parts_with_control_frames_between_them(role: Role) -> Non
 
 
 @both_roles
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+def test_what_was_collected_until_parts_are_wanted_comes_with_the_next_part(role: Role, kind: int) -> None:
+    conn = open_connection(role)
+    data = sent_to(role, kind, b"abcdef")
+    of = bytes if kind == BINARY else bytes.decode
+    assert not conn.deliver_parts
+    assert conn.receive_data(data[:-3]) == []
+    assert conn.collected_size == 3
+    conn.deliver_parts = True
+    assert conn.deliver_parts
+    assert conn.collected_size == 3
+    assert conn.receive_data(data[-3:-2]) == [PartReceived(of(b"abcd"), False)]
+    assert conn.collected_size == 0
+    conn.deliver_parts = False
+    assert conn.receive_data(data[-2:-1]) == []
+    assert conn.collected_size == 1
+    assert conn.receive_data(data[-1:]) == [PartReceived(of(b"ef"), True)]  # it began in parts, so it ends so
+    assert conn.collected_size == 0
+    whole = conn.receive_data(sent_to(role, kind, b"whole"))
+    assert whole == [BinaryReceived(b"whole") if kind == BINARY else TextReceived("whole")]
+
+
+@both_roles
+def test_parts_cannot_be_asked_of_a_connection_that_has_ended(role: Role) -> None:
+    conn = open_connection(role)
+    conn.receive_data(sent_to(role, FIRST_BINARY, b"abc"))
+    conn.receive_data(b"")
+    conn.deliver_parts = True
+    assert not conn.deliver_parts
+    assert conn.collected_size == 0
+
+
+@both_roles
 def test_parts_keep_the_limits_of_messages(role: Role) -> None:
     conn = open_connection(role, deliver_parts=True, max_message_size=3)
     data = sent_to(role, FIRST_TEXT, b"abc") + sent_to(role, CONTINUATION, b"d")
