@@ -51,7 +51,6 @@ class State(enum.Enum):
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as the head of a frame.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
-_PING = FrameType.PING
 
 
 class Connection:
@@ -141,19 +140,29 @@ class Connection:
             data = self._buffer.take_all()
             self._needed = 0
         events: list[Event] = []
-        consumed = parse_frames(data, self._dialect, self._max_frame_size, events)
-        for event in events:
-            if event[0] is _PING and self._state is _OPEN:
-                self._send_reply(FrameType.PONG)
-        if consumed < len(data):
-            head = data[consumed : consumed + MAX_HEAD_SIZE]
-            try:
-                self._needed = judge_frame(head, self._dialect, self._max_frame_size)
-            except FrameError as error:
-                events.append(self._refuse(error))
-            else:
-                self._buffer.feed(data[consumed:])
+        position = parse_frames(data, 0, self._dialect.quiet_types, self._max_frame_size, events)
+        while position < len(data):
+            position = self._receive_other(data, position, events)
         return events
+
+    def _receive_other(self, data: bytes, position: int, events: list[Event]) -> int:
+        """Take what stopped the loop, and what follows a Ping; return where that ends."""
+        dialect, limit = self._dialect, self._max_frame_size
+        try:
+            size = judge_frame(data[position : position + MAX_HEAD_SIZE], dialect, limit)
+        except FrameError as error:
+            events.append(self._refuse(error))
+            return len(data)
+        stop = position + size
+        if stop > len(data):
+            self._needed = size
+            self._buffer.feed(data[position:])
+            return len(data)
+        # It is whole and right: a Ping.
+        parse_frames(data[position:stop], 0, dialect.frame_types, limit, events)
+        if self._state is _OPEN:
+            self._send_reply(FrameType.PONG)
+        return parse_frames(data, stop, dialect.quiet_types, limit, events)
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written to the socket now, and forget them."""

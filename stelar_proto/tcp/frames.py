@@ -66,6 +66,7 @@ class Dialect(enum.Enum):
     Attributes:
         offset: what is added to a :class:`FrameType` to get its code.
         frame_types: the frame type of each of the 256 codes, ``None`` where there is none.
+        quiet_types: the same without Ping, the one type that is answered by this layer.
     """
 
     DOCUMENTED = "documented"
@@ -74,11 +75,14 @@ class Dialect(enum.Enum):
     # Plain attributes, because `value` is a property and costs ten times as much per frame.
     offset: int
     frame_types: tuple[FrameType | None, ...]
+    quiet_types: tuple[FrameType | None, ...]
 
     def __init__(self, value: str) -> None:
         self.offset = 1 if value == "npm" else 0
         types = dict(enumerate(FrameType, self.offset))
         self.frame_types = tuple(types.get(code) for code in range(256))
+        del types[FrameType.PING + self.offset]
+        self.quiet_types = tuple(types.get(code) for code in range(256))
 
     @classmethod
     def named(cls, name: str) -> Dialect:
@@ -113,23 +117,28 @@ _unpack_header = _HEADER.unpack_from
 _new_tuple = tuple.__new__  # skips the Python-level __new__ of a NamedTuple: 0.1 µs per frame
 
 
-def parse_frames(data: bytes, dialect: Dialect, max_frame_size: int, events: list[Event]) -> int:
-    """Append the frames that ``data`` begins with to ``events`` and return how many bytes they take.
+def parse_frames(
+    data: bytes,
+    position: int,
+    frame_types: tuple[FrameType | None, ...],
+    max_frame_size: int,
+    events: list[Event],
+) -> int:
+    """Append each whole, well-formed frame of ``data`` to ``events``; return where that ended.
 
-    The hot loop. It stops in front of the first frame that is incomplete or wrong and leaves it to
-    :func:`judge_frame` to say which, so that there is one place where errors are made and this function,
-    which never raises, can have a compiled twin.
+    The hot loop. It stops in front of the first frame that is incomplete, wrong or of no type that it was
+    given, and leaves it to :func:`judge_frame` to say which, so that there is one place where errors are made
+    and this function, which never raises, can have a compiled twin.
 
     Arguments:
-        data: bytes that begin with a frame.
-        dialect: which codes the types have.
+        data: what was received.
+        position: where in ``data`` a frame begins.
+        frame_types: the type of each code, ``None`` for one to stop at, see :class:`Dialect`.
         max_frame_size: bytes a whole frame may have.
         events: where the frames go.
     """
-    frame_types = dialect.frame_types
     end = len(data)
-    position = 0
-    event_start = HEADER_SIZE
+    event_start = position + HEADER_SIZE
     try:
         while event_start <= end:
             size, code, event_size = _unpack_header(data, position)

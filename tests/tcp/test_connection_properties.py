@@ -54,14 +54,26 @@ def counting_connection() -> tuple[Connection, CountingBuffer]:
     return conn, buffer
 
 
-def test_a_large_frame_in_one_byte_chunks_is_looked_at_once_per_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes the loop was given, each time."""
     looks: list[int] = []
 
-    def counted(data: bytes, dialect: Dialect, max_frame_size: int, events: list[Event]) -> int:
-        looks.append(len(data))
-        return parse_frames(data, dialect, max_frame_size, events)
+    def counted(
+        data: bytes,
+        position: int,
+        frame_types: tuple[FrameType | None, ...],
+        max_frame_size: int,
+        events: list[Event],
+    ) -> int:
+        looks.append(len(data) - position)
+        return parse_frames(data, position, frame_types, max_frame_size, events)
 
     monkeypatch.setattr(connection, "parse_frames", counted)
+    return looks
+
+
+def test_a_large_frame_in_one_byte_chunks_is_looked_at_once_per_rule(looks: list[int]) -> None:
     conn, buffer = counting_connection()
     data = encode_frame(FrameType.BINARY, "file", bytes(100_000 - 11))
     assert len(feed(conn, bytewise(data))) == 1
@@ -69,6 +81,16 @@ def test_a_large_frame_in_one_byte_chunks_is_looked_at_once_per_rule(monkeypatch
     assert looks == [1, 4, 5, 7, 11, 100_000]
     assert buffer.taken == 4 + 5 + 7 + 11 + 100_000
     assert buffer.fed == 100_000 + 4 + 5 + 7 + 11
+
+
+def test_pings_in_one_chunk_are_looked_at_once_each(looks: list[int]) -> None:
+    conn, buffer = counting_connection()
+    assert conn.receive_data(PING_FRAME * 1000 + PING_FRAME[:3]) == [PING_EVENT] * 1000
+    assert conn.data_to_send() == PONG_FRAME * 1000
+    # From where the loop stops in front of a Ping, the Ping itself, and what is behind it.
+    rests = [3 + 7 * behind for behind in range(999, -1, -1)]
+    assert looks == [7003, *(look for rest in rests for look in (7, rest))]
+    assert buffer.fed == 3
 
 
 @given(

@@ -21,7 +21,7 @@ frames = st.builds(
 
 def parse(data: bytes, dialect: Dialect = DOCUMENTED, limit: int = LIMIT) -> tuple[list[Event], int]:
     events: list[Event] = []
-    return events, parse_frames(data, dialect, limit, events)
+    return events, parse_frames(data, 0, dialect.frame_types, limit, events)
 
 
 # --- the codes ---
@@ -150,6 +150,21 @@ def test_parsed_frames_have_the_types_they_promise() -> None:
     assert type(frame) is FrameReceived
     assert frame.type is FrameType.JSON
     assert type(frame.payload) is bytes
+
+
+@pytest.mark.parametrize(("dialect", "ping"), [(DOCUMENTED, 2), (NPM, 3)])
+def test_the_quiet_types_are_all_but_ping(dialect: Dialect, ping: int) -> None:
+    assert dialect.frame_types[ping] is FrameType.PING
+    expected = list(dialect.frame_types)
+    expected[ping] = None
+    assert list(dialect.quiet_types) == expected
+
+
+def test_frames_are_parsed_from_the_position_on_to_the_first_of_another_type() -> None:
+    ping, pong = b"\0\0\0\x07\x02\0\0", b"\0\0\0\x07\x03\0\0"
+    events: list[Event] = []
+    assert parse_frames(b"\xff" + pong + ping + pong, 1, DOCUMENTED.quiet_types, LIMIT, events) == 8
+    assert events == [FrameReceived(FrameType.PONG, "", b"")]
 
 
 @pytest.mark.parametrize("size", range(13))
