@@ -139,9 +139,9 @@ def test_a_peer_that_never_answers_but_talks_leaves_one_entry_in_the_ledger(hous
 
 
 def test_the_ledger_fails_all_that_wait() -> None:
-    ledger, event = PingLedger(), VirtualEvent()
-    ledger.open(0.0)
-    _, ping = ledger.open(1.0, event)
+    ledger, event = PingLedger(lambda: 1.0), VirtualEvent()
+    ledger.open()
+    _, ping = ledger.open(event)
     ledger.fail_all()
     assert event.is_set()
     assert ping.latency is None
