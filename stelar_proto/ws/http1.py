@@ -94,6 +94,7 @@ class RequestReader(HeadReader):
     """
 
     _recognised_size = 2 + _MAX_METHOD_SIZE + 1
+    _unfolds = False  # a server may refuse it, and an intermediary could have read two fields
 
     def __init__(self, limits: HeadLimits = HeadLimits()) -> None:  # noqa: B008 - immutable
         super().__init__(limits)
@@ -190,6 +191,7 @@ class ResponseReader(HeadReader):
     """
 
     _recognised_size = len(b"HTTP/1.")
+    _unfolds = True  # RFC 9112, section 5.2: a user agent MUST
 
     def __init__(
         self,
