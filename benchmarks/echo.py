@@ -6,8 +6,8 @@ send back every byte it was sent ends the run.
 
 The servers (``echo_servers.py``) are processes of their own and report their own processor time. The load
 comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A
-turn is one server under load for a moment, on new connections; the servers take turns, round after round, so that
-whatever else the machine does hits all of them, and a ratio is the median over the rounds.
+turn is one server under load for a moment, on new connections; the servers take turns, round after round,
+so that whatever else the machine does hits all of them, and a ratio is the median over the rounds.
 """
 
 from __future__ import annotations
