@@ -4,6 +4,8 @@
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input for the parsers, a minute each
 # make bench   cost per message, as ratios to other libraries
+# make compliance
+#              the Autobahn test suite against server and client on every loop; needs a Python 2.7
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,9 +14,9 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 # The tests that need no event loop and no socket.
 PURE := $(addprefix tests/,test_buffer.py test_messages.py test_wire.py test_wire_tcp.py \
-	test_wire_transcript.py test_wire_websocket.py ws tcp session server client demo support)
+	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support)
 
-.PHONY: demo test check cover fuzz bench clean
+.PHONY: demo test check cover compliance fuzz bench clean
 
 demo:
 	$(PYTHON) -m stelar_runtime_asyncio serve
@@ -32,11 +34,15 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest -q $(PURE)
 	$(BIN)/coverage report --fail-under=98
 
+compliance: $(READY)
+	$(BIN)/python -m tests.compliance
+
 fuzz: $(READY)
 	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
 
 bench: $(READY)
 	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/echo.py
 
 # Debian ships venv apart from python3; where it is missing and may be installed, it is.
 $(READY): pyproject.toml
@@ -45,4 +51,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-autobahn build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stelar_proto import ws
+from stelar_proto.channel import Closed, Deadlines, State
 from stelar_proto.errors import StelarError
 from stelar_proto.session import (
-    Closed,
-    Deadlines,
     Event,
     Opened,
     PendingAck,
     Session,
     SessionConfig,
-    State,
     TcpSession,
     WebSocketSession,
 )

@@ -28,9 +28,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stelar_proto import messages as m
+from stelar_proto.channel import Closed
 from stelar_proto.errors import ConnectionLost, MessageError, PeerFailure, StateError
 from stelar_proto.messages import Message
-from stelar_proto.session import Closed, Session, SessionConfig
+from stelar_proto.session import Session, SessionConfig
 from stelar_proto.tcp import Dialect
 from stelar_proto.ws import Role
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .ws.close import Close
     from .ws.http1 import Response
 
 
@@ -38,7 +39,7 @@ class MessageError(LocalError, ValueError):
 
     Arguments:
         code: one of ``EMPTY_EVENT``, ``EVENT_TOO_LONG``, ``INVALID_EVENT_CHARS``, ``RESERVED_EVENT``,
-            ``FRAME_TOO_LARGE``, ``PAYLOAD_TOO_LARGE``, ``NOT_SERIALIZABLE``.
+            ``FRAME_TOO_LARGE``, ``PAYLOAD_TOO_LARGE``, ``NOT_SERIALIZABLE``, ``INVALID_CLOSE``.
         message: a sentence: what was wrong, what is allowed.
     """
 
@@ -202,3 +203,33 @@ class ConnectionLost(StelarError, ConnectionError):
 
 class ConnectError(StelarError, ConnectionError):
     """A connection could not be made; the message names the address and what happened."""
+
+
+class ConnectionClosed(StelarError):
+    """A plain WebSocket connection has ended: nothing more will be received, nothing can be sent.
+
+    Attributes:
+        code: the close code: the peer's after a close handshake (1005 if it sent none), ours after a mistake
+            of the peer's, 1006 if there was no close frame.
+        reason: the words with it.
+        received: what the peer's close frame said, as (code, reason); None if none came.
+        sent: what our close frame said; None if none left.
+        error: what went wrong, if anything did.
+    """
+
+    def __init__(
+        self, code: int, reason: str, *, received: Close | None, sent: Close | None, error: PeerError | None
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.received = received
+        self.sent = sent
+        self.error = error
+        words = f": {reason}" if reason else ""
+        cause = f" ({error})" if error is not None else ""
+        super().__init__(f"the connection is closed, {code}{words}{cause}")
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether both sides parted in good order: with code 1000 or 1001, and nothing went wrong."""
+        return self.code in (1000, 1001) and self.error is None

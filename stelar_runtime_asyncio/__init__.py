@@ -1,8 +1,9 @@
-"""stelar on asyncio, and on uvloop unmodified: ``StelarServer`` and ``StelarClient``."""
+"""stelar on asyncio, and on uvloop unmodified: servers and clients, and plain WebSocket."""
 
 from stelar_proto.errors import (
     AckTimeout,
     ConnectError,
+    ConnectionClosed,
     ConnectionLost,
     HandlerError,
     MessageError,
@@ -10,15 +11,18 @@ from stelar_proto.errors import (
     StateError,
     StelarError,
 )
+from stelar_proto.plain import WebSocketConnection
 from stelar_proto.server import ClientInfo, Context, HttpResponse, Stats
 
 from .client import StelarClient
 from .server import StelarServer
+from .websocket import WebSocketServer, connect_websocket, serve_websocket
 
 __all__ = [
     "AckTimeout",
     "ClientInfo",
     "ConnectError",
+    "ConnectionClosed",
     "ConnectionLost",
     "Context",
     "HandlerError",
@@ -30,4 +34,8 @@ __all__ = [
     "StelarClient",
     "StelarError",
     "StelarServer",
+    "WebSocketConnection",
+    "WebSocketServer",
+    "connect_websocket",
+    "serve_websocket",
 ]

@@ -1,17 +1,16 @@
-"""``StelarClient`` on asyncio: dialling, and the order of connecting and disconnecting."""
+"""``StelarClient`` on asyncio."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import Any
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
-from stelar_proto.session import Endpoint
 
+from .dialing import dial
 from .tls import client_context
-from .transport import AsyncioRuntime, EndpointProtocol
+from .transport import AsyncioRuntime
 
 
 class StelarClient(ClientApplication):
@@ -41,27 +40,19 @@ class StelarClient(ClientApplication):
         return AsyncioRuntime(self.handle_deadlines)
 
     async def _dial(self, link: Link) -> None:
-        runtime, target = self.runtime, self.target
+        runtime, target, config = self.runtime, self.target, self.config
         assert isinstance(runtime, AsyncioRuntime)
         context = None
         if target.secure:
             context = client_context(
-                self._tls, reject_unauthorized=self.config.reject_unauthorized, logger=self.logger
+                self._tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
-
-        def attach(protocol: EndpointProtocol) -> Endpoint:
-            link.transport = protocol
-            return link
-
-        timeout = self.config.connect_timeout
-        try:
-            async with asyncio.timeout(timeout):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: EndpointProtocol(runtime, attach, close_timeout=self.config.close_timeout),
-                    target.host,
-                    target.port,
-                    ssl=context,
-                    ssl_shutdown_timeout=None if context is None else self.config.close_timeout,
-                )
-        except TimeoutError as error:
-            raise TimeoutError(f"no connection within {timeout:g} s") from error
+        await dial(
+            runtime,
+            link,
+            target.host,
+            target.port,
+            context=context,
+            connect_timeout=config.connect_timeout,
+            close_timeout=config.close_timeout,
+        )

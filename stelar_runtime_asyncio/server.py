@@ -1,21 +1,17 @@
-"""``StelarServer`` on asyncio: listening, signals, and the order of starting and stopping."""
+"""``StelarServer`` on asyncio."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import threading
-from collections.abc import Callable
 from typing import Any
 
-from stelar_proto.server import ServerApplication
+from stelar_proto.server import Peer, ServerApplication
 
-from .process import listen_error, memory_bytes
-from .tls import TlsOption, server_context
-from .transport import AsyncioRuntime, EndpointProtocol
+from .listening import Listening
+from .process import memory_bytes
+from .tls import TlsOption
 
 
-class StelarServer(ServerApplication):
+class StelarServer(Listening[Peer], ServerApplication):
     """Rooms, broadcasts and handlers for WebSocket clients on one port and TCP clients on another.
 
     ::
@@ -38,76 +34,7 @@ class StelarServer(ServerApplication):
     """
 
     def __init__(self, *, tls: TlsOption = None, **options: Any) -> None:
-        super().__init__(**options)
-        self._tls = server_context(tls)
-        self._listeners: list[asyncio.Server] = []
-
-    def _make_runtime(self) -> AsyncioRuntime:
-        return AsyncioRuntime(self.handle_deadlines)
-
-    async def _listen(self, kind: str, host: str, port: int) -> int:
-        runtime = self.runtime
-        assert isinstance(runtime, AsyncioRuntime)
-
-        def make_protocol() -> EndpointProtocol:
-            return EndpointProtocol(
-                runtime,
-                lambda protocol: self.connected(kind, protocol, protocol.remote_address),
-                close_timeout=self.config.close_timeout,
-            )
-
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                make_protocol,
-                host,
-                port,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self.config.connect_timeout,
-                ssl_shutdown_timeout=None if self._tls is None else self.config.close_timeout,
-                backlog=1024,
-            )
-        except OSError as error:
-            raise listen_error(error, host, port) from error
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+        super().__init__(tls=tls, **options)
 
     def memory_bytes(self) -> int:
         return memory_bytes()
-
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
-
-    async def serve_forever(self) -> None:
-        """Serve until :meth:`stop` is called, SIGINT or SIGTERM comes, or this is cancelled; then stop.
-
-        Starts the server if it is not running. A second signal cuts the connections that are left.
-        """
-        if self._runtime is None:
-            await self.start()
-        restore = self._handle_signals()
-        try:
-            await self._serve_until_stopped()
-        finally:
-            try:
-                await self.stop()
-            finally:
-                restore()
-
-    def _handle_signals(self) -> Callable[[], None]:
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        loop = asyncio.get_running_loop()
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        for number in previous:
-            loop.add_signal_handler(number, self.request_stop)
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)
-
-        return restore

@@ -1,4 +1,4 @@
-"""``StelarClient`` on trio: dialling, and the order of connecting and disconnecting."""
+"""``StelarClient`` on trio."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import trio
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
-from stelar_proto.session import Endpoint
 
+from .dialing import dial
 from .tls import client_context
-from .transport import Stream, StreamTransport, TrioRuntime
+from .transport import TrioRuntime
 
 
 class StelarClient(ClientApplication):
@@ -43,40 +43,21 @@ class StelarClient(ClientApplication):
         return TrioRuntime(self.handle_deadlines)
 
     async def _dial(self, link: Link) -> None:
-        runtime, target = self.runtime, self.target
+        runtime, target, config = self.runtime, self.target, self.config
         assert isinstance(runtime, TrioRuntime)
-        timeout = self.config.connect_timeout
-        try:
-            with trio.fail_after(timeout):
-                plain = await trio.open_tcp_stream(target.host, target.port)
-                stream = await self._wrap(plain) if target.secure else plain
-        except trio.TooSlowError as error:
-            raise TimeoutError(f"no connection within {timeout:g} s") from error
-        except OSError as error:
-            # trio says that all attempts failed; what happened to each of them stands behind that.
-            cause = error.__cause__
-            attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-            raise next((attempt for attempt in attempts if isinstance(attempt, OSError)), error) from error
-
-        def attach(transport: StreamTransport) -> Endpoint:
-            link.transport = transport
-            return link
-
-        runtime.nursery.start_soon(StreamTransport(runtime, stream).run, attach)
-
-    async def _wrap(self, plain: trio.SocketStream) -> Stream:
-        context = client_context(
-            self._tls, reject_unauthorized=self.config.reject_unauthorized, logger=self.logger
+        context = None
+        if target.secure:
+            context = client_context(
+                self._tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
+            )
+        await dial(
+            runtime,
+            link,
+            target.host,
+            target.port,
+            context=context,
+            connect_timeout=config.connect_timeout,
         )
-        stream = trio.SSLStream(plain, context, server_hostname=self.target.host, https_compatible=False)
-        try:
-            await stream.do_handshake()
-        except BaseException as error:
-            await trio.aclose_forcefully(stream)
-            if isinstance(error, trio.BrokenResourceError):
-                raise error.__cause__ or OSError("the TLS handshake failed") from error
-            raise
-        return stream
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

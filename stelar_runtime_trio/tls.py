@@ -27,7 +27,7 @@ def server_context(tls: TlsOption) -> ssl.SSLContext | None:
 
 
 def client_context(
-    tls: ssl.SSLContext | bool | None, *, reject_unauthorized: bool, logger: logging.Logger
+    tls: ssl.SSLContext | bool | None, *, reject_unauthorized: bool = True, logger: logging.Logger
 ) -> ssl.SSLContext:
     """Return the context of a client: the given one, or the default, which verifies certificate and name."""
     if isinstance(tls, ssl.SSLContext):

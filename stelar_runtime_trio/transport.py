@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import trio
 
-from stelar_proto.session import Endpoint, WaitableEvent
+from stelar_proto.channel import Endpoint, WaitableEvent
+from stelar_proto.channel.runtime import Address
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -39,9 +40,11 @@ class TrioRuntime:
         self.nursery: trio.Nursery
         self._ended = trio.Event()
         self.now = trio.current_time
+        self.clock = trio.current_time
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.make_event = trio.Event
+        self.checkpoint = trio.lowlevel.checkpoint_if_cancelled
 
     async def start(self) -> None:
         """Have tasks run from now on, until :meth:`close` or the end of trio's run.
@@ -121,32 +124,44 @@ class StreamTransport:
     Arguments:
         runtime: the loop.
         stream: the connection; it is closed at the end of :meth:`run`.
+        opened_at: when it came in, or was begun.
     """
 
-    def __init__(self, runtime: TrioRuntime, stream: Stream) -> None:
+    def __init__(self, runtime: TrioRuntime, stream: Stream, opened_at: float) -> None:
+        self.opened_at = opened_at
         self._runtime = runtime
         self._stream = stream
-        # A plain socket is written to without waiting; its descriptor is trio's, non-blocking already.
+        # A plain socket is read and written without a detour; its descriptor is trio's, non-blocking already.
         is_plain = isinstance(stream, trio.SocketStream) and os.name == "posix"
         self._descriptor = stream.socket.fileno() if is_plain else None
         self._endpoint: Endpoint
         self._scope = trio.CancelScope()
-        self._readable = trio.Event()
-        self._readable.set()
+        self._paused: trio.Event | None = None  # set when reading goes on
         self._flush_is_due = False  # behind this turn, or at the end of this call
         self._writing = False
         self._eof_sent = False
 
     @property
-    def remote_address(self) -> str | None:
-        """The peer's IP address."""
+    def local_address(self) -> Address | None:
+        """Our IP address and port."""
+        return self._address(self._socket.getsockname)
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's IP address and port."""
+        return self._address(self._socket.getpeername)
+
+    @property
+    def _socket(self) -> trio.socket.SocketType:
         stream = self._stream
-        socket = stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+        return stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+
+    def _address(self, ask: Callable[[], object]) -> Address | None:
         try:
-            address = socket.getpeername()
+            address = ask()
         except OSError:
             return None
-        return address[0] if isinstance(address, tuple) else None
+        return address[:2] if isinstance(address, tuple) else None
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, attach: Callable[[StreamTransport], Endpoint]) -> None:
@@ -170,16 +185,30 @@ class StreamTransport:
     async def _read(self, endpoint: Endpoint) -> None:
         try:
             while True:
-                await self._readable.wait()
-                data = bytes(await self._stream.receive_some(_READ_SIZE))
+                if self._paused is not None:
+                    await self._paused.wait()
+                data = await self._receive()
                 self._flush_is_due = True
-                endpoint.receive_data(data)
-                self.flush()
+                if endpoint.receive_data(data):
+                    self.flush()
+                else:
+                    self._flush_is_due = False
                 if not data:
                     # What is left to send leaves by itself; the endpoint's deadline bounds it.
                     await trio.sleep_forever()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
+
+    async def _receive(self) -> bytes:
+        if self._descriptor is None:
+            return bytes(await self._stream.receive_some(_READ_SIZE))
+        while True:
+            # A stream tries to read before it waits, in vain nearly always here.
+            await trio.lowlevel.wait_readable(self._descriptor)
+            try:
+                return os.read(self._descriptor, _READ_SIZE)
+            except BlockingIOError:  # woken for nothing
+                pass
 
     # --- For the endpoint -----------------------------------------------------------------------------------
 
@@ -188,12 +217,22 @@ class StreamTransport:
             self._flush_is_due = True
             self._runtime.flush_soon(self)
 
+    @trio.lowlevel.enable_ki_protection
+    def write(self, data: bytes) -> bool:
+        if self._writing or self._descriptor is None:
+            return False
+        self._write_or_go_on(data)
+        return True
+
     def pause_reading(self) -> None:
-        self._readable = trio.Event()
+        self._paused = trio.Event()
 
     def resume_reading(self) -> None:
-        self._readable.set()
+        if self._paused is not None:
+            self._paused.set()
+            self._paused = None
 
+    @trio.lowlevel.enable_ki_protection
     def flush(self) -> None:
         """Write what the socket takes, and end the connection when the endpoint has come to its end."""
         self._flush_is_due = False
@@ -204,12 +243,18 @@ class StreamTransport:
         if self._writing:
             return
         while data := endpoint.data_to_send():
-            rest = self._write_now(data)
-            if rest:
-                self._writing = True
-                self._runtime.nursery.start_soon(self._write, rest)
+            if not self._write_or_go_on(data):
                 return
-        self._end_if_due()
+        if endpoint.is_ending:
+            self._end_if_due()
+
+    def _write_or_go_on(self, data: bytes) -> bool:
+        """Write ``data``; False if a task has to go on with it."""
+        rest = self._write_now(data)
+        if rest:
+            self._writing = True
+            self._runtime.nursery.start_soon(self._write_rest, rest)
+        return not rest
 
     def _write_now(self, data: bytes) -> bytes:
         """Write without waiting; return what was not taken."""
@@ -224,7 +269,7 @@ class StreamTransport:
             return b""
 
     @trio.lowlevel.enable_ki_protection
-    async def _write(self, data: bytes) -> None:
+    async def _write_rest(self, data: bytes) -> None:
         try:
             while data:
                 await self._stream.send_all(data)

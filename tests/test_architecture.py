@@ -28,9 +28,11 @@ LAYERS = {
     "tcp": {"errors", "buffer"},
     "messages": {"errors"},
     "wire": {"errors", "messages", "ws", "tcp"},
-    "session": {"errors", "messages", "ws", "tcp", "wire"},
-    "server": {"errors", "messages", "ws", "tcp", "wire", "session"},
-    "client": {"errors", "messages", "ws", "tcp", "wire", "session"},
+    "channel": {"errors", "ws", "tcp"},
+    "plain": {"errors", "ws", "channel"},
+    "session": {"errors", "messages", "ws", "tcp", "wire", "channel"},
+    "server": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
+    "client": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
     "demo": {"errors", "messages", "server", "client"},
 }
 # The world: sockets, clocks, chance, tasks, the file system.
@@ -129,11 +131,20 @@ def test_what_asks_the_system_and_not_the_loop_is_the_same_to_the_letter() -> No
         assert first.read_text() == second.read_text()
 
 
-@pytest.mark.parametrize("name", ["StelarServer", "StelarClient"])
+@pytest.mark.parametrize("name", ["StelarServer", "StelarClient", "WebSocketServer", "WebSocketConnection"])
 def test_both_runtimes_have_the_same_signatures(name: str) -> None:
     first, second = (public_signatures(getattr(runtime, name)) for runtime in RUNTIMES)
-    if name == "StelarServer":
+    if name.endswith("Server"):
         second.pop("serve")  # the form that `await nursery.start(server.serve)` asks for
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["serve_websocket", "connect_websocket"])
+def test_both_runtimes_have_the_same_functions(name: str) -> None:
+    first, second = (getattr(runtime, name) for runtime in RUNTIMES)
+    assert str(inspect.signature(first)) == str(inspect.signature(second))
+    connectors = (runtime.connect_websocket("ws://localhost") for runtime in RUNTIMES)
+    first, second = (public_signatures(type(connector)) for connector in connectors)
     assert first == second
 
 
@@ -156,7 +167,9 @@ def test_a_runtime_knows_no_protocol(path: Path) -> None:
     assert not re.search(r"\b(1000|1001|1002|1006|1007|1008|1009|1011)\b", source), "a close code"
     assert not re.search(r"\bRFC\b|FrameType|Opcode", source)
     layers = {name.split(".")[1] for name in imports_of(path) if name.startswith("stelar_proto.")}
-    allowed = {"errors", "session", "server", "client"} | ({"demo"} if path.name == "__main__.py" else set())
+    allowed = {"errors", "channel", "plain", "server", "client"}
+    if path.name == "__main__.py":
+        allowed.add("demo")
     assert layers <= allowed
 
 

@@ -21,7 +21,13 @@ import stelar_runtime_trio
 from stelar_proto import ws
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def blocks_of(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+BLOCKS = blocks_of("README.md")
 
 
 def server_of_the_readme(runtime: str) -> Any:
@@ -67,9 +73,35 @@ def test_the_first_program_of_the_readme_works_on_trio(wire: str) -> None:
     assert shown == [6]
 
 
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_the_plain_websocket_of_the_readme_works(runtime: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    source = BLOCKS[2].replace("8765", port).replace("stelar_runtime_asyncio", f"stelar_runtime_{runtime}")
+    shown: list[Any] = []
+    namespace: dict[str, Any] = {"print": lambda *words: shown.append(words)}
+    exec(source, namespace)
+    asyncio.run(namespace["main"]()) if runtime == "asyncio" else trio.run(namespace["main"])
+    [(message, latency)] = shown
+    assert message == "hola"
+    assert latency.endswith(" s")
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "program", blocks_of("docs/websocket.md"), ids=lambda program: program.split("\n")[0]
+)
+def test_the_programs_of_the_guide_to_websocket_run(program: str, runtime: str) -> None:
+    package = stelar_runtime_asyncio if runtime == "asyncio" else stelar_runtime_trio
+    namespace: dict[str, Any] = dict(vars(package))
+    exec(program, namespace)
+    asyncio.run(namespace["main"]()) if runtime == "asyncio" else trio.run(namespace["main"])
+
+
 def test_the_echo_server_of_the_readme_echoes_another_library() -> None:
     namespace: dict[str, Any] = {}
-    exec(BLOCKS[2], namespace)
+    exec(BLOCKS[3], namespace)
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
@@ -109,9 +141,10 @@ def test_the_example_client_says_something_to_the_example_server() -> None:
                 server.terminate()  # the client ends with its connection
                 shown, _ = client.communicate(timeout=10)
             assert shown.startswith("2 here, I am ")
+            assert server.wait(timeout=10) == 0
     finally:
-        server.terminate()
-        assert server.wait(timeout=10) == 0
+        server.kill()
+        server.wait()
 
 
 def wait_until_it_listens(port: int) -> None:

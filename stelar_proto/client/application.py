@@ -11,17 +11,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from stelar_proto.errors import ConnectError, StateError, StelarError
+from stelar_proto.channel import Closed, Deadlines, Runtime, State
+from stelar_proto.channel.dialing import establish
+from stelar_proto.errors import ConnectError, StateError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, Message, check_event_name
-from stelar_proto.session import (
-    Closed,
-    Deadlines,
-    Runtime,
-    SessionConfig,
-    State,
-    TcpSession,
-    WebSocketSession,
-)
+from stelar_proto.session import SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Connection, Role
@@ -229,33 +223,17 @@ class ClientApplication(HandlerRegistry, ABC):
         self._deadlines = Deadlines(runtime.set_timer)
         link = self._link = self._last_link = self._make_link(runtime)  # from here on there is a connection
         try:
-            await self._open(link, runtime if is_new else None)
-        except BaseException:
+            await establish(link, self.target.url, partial(self._start_and_dial, link, runtime, is_new))
+        except BaseException as error:
+            if isinstance(error, ConnectError):
+                self._last_error = error
             await self._close_runtime(runtime)
             raise
 
-    async def _open(self, link: Link, not_started: Runtime | None) -> None:
-        try:
-            if not_started is not None:
-                await not_started.start()
-            await self._dial(link)
-            await link.settled.wait()
-        except BaseException as error:
-            link.session.abort(Closed(1006, "", None))
-            link.flush_soon()
-            if link.transport is None:
-                link.connection_lost()
-            if isinstance(error, OSError):
-                raise self._connect_error(error) from error
-            raise
-        if not link.was_open:
-            end = link.end
-            assert end is not None
-            link.session.abort(end)
-            link.flush_soon()
-            await link.lost.wait()
-            reason = end.error or StelarError(end.reason or "the server ended it at once")
-            raise self._connect_error(reason) from end.error
+    async def _start_and_dial(self, link: Link, runtime: Runtime, is_new: bool) -> None:
+        if is_new:
+            await runtime.start()
+        await self._dial(link)
 
     def _make_link(self, runtime: Runtime) -> Link:
         config, now = self._session_config, runtime.now()
@@ -279,10 +257,6 @@ class ClientApplication(HandlerRegistry, ABC):
         session.on_deadline_changed = partial(self._deadlines.schedule, link)
         self._deadlines.schedule(link)
         return link
-
-    def _connect_error(self, error: Exception) -> ConnectError:
-        self._last_error = ConnectError(f"cannot connect to {self.target.url}: {_describe(error)}")
-        return self._last_error
 
     async def disconnect(self) -> None:
         """End the connection, behind what was sent. Handlers that still run are cancelled.
@@ -336,9 +310,3 @@ class ClientApplication(HandlerRegistry, ABC):
             self._deadlines.remove(link)
             if self._runtime is not None:
                 self._runtime.set_timer(None)
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError) or isinstance(error.__cause__, ConnectionRefusedError):
-        return "connection refused"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import overload
 
+from stelar_proto.channel.handlers import H, Handler, check_handler
 from stelar_proto.messages import check_event_name
-from stelar_proto.session.arguments import H, Handler, check_handler, register
+from stelar_proto.session.arguments import register
 
 LOCAL_EVENTS = frozenset({"connect", "disconnect", "error"})
 """Events of the client itself: connected; disconnected (code, reason); something went wrong (exception)."""

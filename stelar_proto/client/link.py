@@ -6,17 +6,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stelar_proto.channel import Closed
 from stelar_proto.errors import RemoteError, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
-from stelar_proto.session import Closed, Endpoint, Opened, Session
+from stelar_proto.session import Deferred, Dispatcher, Opened, Session
 from stelar_proto.session import Event as SessionEvent
-from stelar_proto.session.endpoint import Deferred
 
 if TYPE_CHECKING:
     from .application import ClientApplication
 
 
-class Link(Endpoint):
+class Link(Dispatcher):
     """Arguments: whose connection it is, and its protocol."""
 
     __slots__ = ("_client", "lost", "settled", "was_open")

@@ -1,9 +1,11 @@
 """Many peers: clients, rooms, broadcasts, handlers, health; on both wires at once, without a socket."""
 
+from stelar_proto.channel import HttpResponse
+
 from .application import ServerApplication
 from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
-from .http import HttpResponse
+from .peer import Peer
 
-__all__ = ["ClientInfo", "Context", "HttpResponse", "ServerApplication", "ServerConfig", "Stats"]
+__all__ = ["ClientInfo", "Context", "HttpResponse", "Peer", "ServerApplication", "ServerConfig", "Stats"]

@@ -7,15 +7,14 @@ serving and stopping, and tells it of connections.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, overload
 
+from stelar_proto.channel import Closed, HttpResponse, Lifecycle, Runtime, Transport
 from stelar_proto.messages import Binary, Event, Message, check_event_name
-from stelar_proto.session import Closed, Deadlines, Runtime, TcpSession, Transport, WebSocketSession
+from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
-from stelar_proto.session.endpoint import Deferred
-from stelar_proto.session.runtime import WaitableEvent
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Request, Role
 
@@ -23,13 +22,12 @@ from .client_ids import new_client_id
 from .config import ServerConfig
 from .handlers import HandlerRegistry
 from .health import Counters, Stats, health_json
-from .http import HttpHandler, HttpResponse, HttpRouter
+from .http import HttpHandler, HttpRouter
 from .hub import Hub
-from .lifecycle import Lifecycle
 from .peer import Peer
 
 
-class ServerApplication(HandlerRegistry, Lifecycle):
+class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
     """Rooms, broadcasts and handlers for clients of both wires.
 
     Arguments: see :class:`ServerConfig`.
@@ -41,8 +39,9 @@ class ServerApplication(HandlerRegistry, Lifecycle):
 
     def __init__(self, **options: Any) -> None:
         HandlerRegistry.__init__(self)
-        Lifecycle.__init__(self, ServerConfig(**options))
-        self.logger = self.config.logger or logging.getLogger("stelar.server")
+        config = ServerConfig(**options)
+        Lifecycle.__init__(self, config, config.logger or logging.getLogger("stelar.server"))
+        self.config: ServerConfig = config
         self.hub: Hub[Peer] = Hub()
         health = self.config.health_endpoint
         self._http = HttpRouter(self.logger, {} if health is None else {health: self._report_health})
@@ -58,10 +57,7 @@ class ServerApplication(HandlerRegistry, Lifecycle):
             max_frame_size=self.config.max_frame_size,
         )
         self._counters = Counters()
-        self._peers: set[Peer] = set()  # every open connection, admitted or not
-        self._deadlines = Deadlines(lambda _: None)
         self._started_at = 0.0
-        self._emptied: WaitableEvent | None = None  # set when all have gone; there while the server stops
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.config.host}:{self.config.port}, {len(self.hub)} clients>"
@@ -180,18 +176,26 @@ class ServerApplication(HandlerRegistry, Lifecycle):
         """Return the resident memory of the process; a runtime knows it."""
         return 0
 
+    def get_tcp_port(self) -> int | None:
+        """Return the TCP port that is listened on; None if there is none."""
+        return self._ports[1] if len(self._ports) > 1 else None
+
     # --- For the runtime --------------------------------------------------------------------------------
+
+    def _addresses(self) -> Iterator[tuple[str, str, int]]:
+        config = self.config
+        yield "ws", config.host, config.port
+        if config.tcp_port is not None:
+            yield "tcp", config.tcp_host or config.host, config.tcp_port
 
     def begin(self, runtime: Runtime) -> None:
         super().begin(runtime)
-        self._emptied = None
         self._counters = Counters()
-        self._deadlines = Deadlines(runtime.set_timer)
         self._started_at = runtime.now()
 
-    def connected(self, kind: str, transport: Transport, remote_address: str | None) -> Peer:
+    def connected(self, kind: str, transport: Transport) -> Peer:
         """A connection came in; ``kind`` is ``"ws"`` or ``"tcp"``. Return what its transport is to drive."""
-        now = self.runtime.now()
+        now, remote = transport.opened_at, transport.remote_address
         session: WebSocketSession | TcpSession
         if kind == "ws":
             session = WebSocketSession(
@@ -203,38 +207,12 @@ class ServerApplication(HandlerRegistry, Lifecycle):
             )
         else:
             session = TcpSession(Role.SERVER, self._session_config, payloads=self._tcp_format, now=now)
-        peer = Peer(self, session, remote_address)
-        peer.transport = transport
-        self._peers.add(peer)
-        session.on_deadline_changed = partial(self._deadlines.schedule, peer)
-        self._deadlines.schedule(peer)
+        peer = Peer(self, session, None if remote is None else remote[0])
+        self._enroll(peer, transport)
         if kind == "tcp":
             peer.begin()
             peer.flush_soon()
         return peer
-
-    def handle_deadlines(self) -> None:
-        """The timer that :meth:`Runtime.set_timer` was asked for has come."""
-        self._deadlines.run(self.runtime.now())
-
-    def shut_down(self) -> WaitableEvent:
-        """Say goodbye to every client and take no new ones; the returned event is set when all have gone.
-
-        A second call goes on waiting for the same.
-        """
-        if self._emptied is None:
-            self._emptied = self.runtime.make_event()
-            for peer in tuple(self._peers):
-                peer.close(1001, "Server shutting down")
-            if not self._peers:
-                self._emptied.set()
-        return self._emptied
-
-    def cut_all(self) -> None:
-        """Cut every connection that is left."""
-        for peer in tuple(self._peers):
-            peer.session.abort(Closed(1001, "Server shutting down", None))
-            peer.flush_soon()
 
     # --- For its peers ----------------------------------------------------------------------------------
 
@@ -248,7 +226,7 @@ class ServerApplication(HandlerRegistry, Lifecycle):
 
     def admit(self, peer: Peer) -> Deferred | None:
         """Take a client in, or refuse it; return the rest of its ``on_connection`` handlers."""
-        if self._emptied is not None:
+        if self.is_shutting_down:
             peer.session.refuse(503, "Server shutting down")
             return None
         if len(self.hub) >= self.config.max_connections:
@@ -309,12 +287,7 @@ class ServerApplication(HandlerRegistry, Lifecycle):
             self.hub.remove(peer)
 
     def forget(self, peer: Peer) -> None:
-        """A connection is gone for good."""
-        self._peers.discard(peer)
-        self._deadlines.remove(peer)
-        peer.session.on_deadline_changed = None
+        super().forget(peer)
         self._counters.messages_received += peer.session.messages_received
         self._counters.messages_sent += peer.session.messages_sent
         self._counters.dropped_messages += peer.session.messages_dropped
-        if self._emptied is not None and not self._peers:
-            self._emptied.set()

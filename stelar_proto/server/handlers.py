@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import overload
 
+from stelar_proto.channel.handlers import H, Handler, check_handler
 from stelar_proto.errors import StateError
 from stelar_proto.messages import check_event_name
-from stelar_proto.session.arguments import H, Handler, check_handler, register
+from stelar_proto.session.arguments import register
 
 
 class HandlerRegistry:

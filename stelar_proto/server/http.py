@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from logging import Logger
-from typing import Any, NamedTuple
 
+from stelar_proto.channel import HttpResponse, State
+from stelar_proto.channel.handlers import check_handler, is_awaitable
 from stelar_proto.errors import StateError
-from stelar_proto.session import Endpoint, State, WebSocketSession
-from stelar_proto.session.arguments import check_handler, is_awaitable
-from stelar_proto.session.endpoint import Deferred
+from stelar_proto.session import Deferred, Dispatcher, WebSocketSession
 from stelar_proto.ws import Request
-
-
-class HttpResponse(NamedTuple):
-    """What an HTTP handler returns: a status, a whole body, and header fields as (name, value) pairs."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of_text(
-        cls,
-        text: str,
-        *,
-        status: int = 200,
-        content_type: str = "text/plain; charset=utf-8",
-        headers: Sequence[tuple[str, str]] = (),
-    ) -> HttpResponse:
-        """Return ``text`` as UTF-8."""
-        return cls(status, text.encode(), (("Content-Type", content_type), *headers))
-
-    @classmethod
-    def of_json(cls, value: Any, *, status: int = 200) -> HttpResponse:
-        """Return ``value`` as JSON that no cache keeps."""
-        text = json.dumps(value, separators=(",", ":"))
-        headers = (("Cache-Control", "no-store"),)
-        return cls.of_text(text, status=status, content_type="application/json", headers=headers)
-
 
 HttpHandler = Callable[[Request], HttpResponse | Awaitable[HttpResponse]]
 
@@ -71,7 +41,7 @@ class HttpRouter:
             raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
         self._handlers[path] = check_handler(handler)
 
-    def answer(self, endpoint: Endpoint, request: Request) -> Deferred | None:
+    def answer(self, endpoint: Dispatcher, request: Request) -> Deferred | None:
         """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
         handler = self._handlers.get(request.path) or self._own.get(request.path)
         if handler is None:
@@ -90,7 +60,7 @@ class HttpRouter:
         return None
 
     async def _await_response(
-        self, endpoint: Endpoint, request: Request, response: Awaitable[HttpResponse]
+        self, endpoint: Dispatcher, request: Request, response: Awaitable[HttpResponse]
     ) -> None:
         try:
             answer = await response
@@ -99,7 +69,7 @@ class HttpRouter:
         else:
             self._respond(endpoint, request, answer)
 
-    def _respond(self, endpoint: Endpoint, request: Request, response: object) -> None:
+    def _respond(self, endpoint: Dispatcher, request: Request, response: object) -> None:
         session = endpoint.session
         assert isinstance(session, WebSocketSession)  # TCP knows no requests
         if session.state is not State.CONNECTING:
@@ -115,7 +85,7 @@ class HttpRouter:
         else:
             endpoint.flush_soon()
 
-    def _fail(self, endpoint: Endpoint, request: Request, error: Exception) -> None:
+    def _fail(self, endpoint: Dispatcher, request: Request, error: Exception) -> None:
         self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error)
         if endpoint.session.state is State.CONNECTING:
             endpoint.session.refuse(500, "the handler failed")

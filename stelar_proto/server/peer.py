@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
+from stelar_proto.channel import Closed
+from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
     JOINED_ROOM,
@@ -18,10 +20,9 @@ from stelar_proto.messages import (
     Message,
     check_event_name,
 )
-from stelar_proto.session import Closed, Endpoint, Session
+from stelar_proto.session import Deferred, Dispatcher, Session
 from stelar_proto.session import Event as SessionEvent
-from stelar_proto.session.arguments import Handler, check_payload, check_room_name, is_awaitable
-from stelar_proto.session.endpoint import Deferred
+from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from .context import Context
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .application import ServerApplication
 
 
-class Peer(Endpoint):
+class Peer(Dispatcher):
     """A connection from its first byte, and a client from the moment it is admitted.
 
     Arguments:

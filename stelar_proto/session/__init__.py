@@ -1,33 +1,23 @@
-"""One peer, either wire, either role: messages, acks, heartbeat, deadlines and the outbox."""
+"""One peer, either wire, either role: messages, acks, and their way to handlers."""
 
 from .acks import AckLedger, PendingAck
 from .config import SessionConfig
-from .deadlines import Deadlines
-from .endpoint import Endpoint
-from .events import Closed, Event, Opened
-from .outbox import Outbox
-from .runtime import Runtime, Transport, WaitableEvent
+from .dispatcher import Deferred, Dispatcher
+from .events import Event, Opened
 from .session import Session
-from .state import State
 from .tcp import TcpSession
 from .websocket import CLIENT_ID_HEADER, WebSocketSession
 
 __all__ = [
     "CLIENT_ID_HEADER",
     "AckLedger",
-    "Closed",
-    "Deadlines",
-    "Endpoint",
+    "Deferred",
+    "Dispatcher",
     "Event",
     "Opened",
-    "Outbox",
     "PendingAck",
-    "Runtime",
     "Session",
     "SessionConfig",
-    "State",
     "TcpSession",
-    "Transport",
-    "WaitableEvent",
     "WebSocketSession",
 ]

@@ -1,4 +1,4 @@
-"""What applications hand to a server or a client, checked at the call: handlers, rooms, ack names, payloads.
+"""What applications hand to a server or a client, checked at the call: rooms, ack names, payloads.
 
 The rules are the same on both sides. Event names have theirs in ``messages``.
 """
@@ -6,28 +6,11 @@ The rules are the same on both sides. Event names have theirs in ``messages``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import CoroutineType
-from typing import Any, TypeVar
 
+from stelar_proto.channel.handlers import H, Handler, check_handler
 from stelar_proto.errors import MessageError
 from stelar_proto.messages import MAX_EVENT_SIZE
 from stelar_proto.wire import is_room_name
-
-Handler = Callable[..., Any]
-"""A plain function or an ``async def``, or anything else that is called and may return an awaitable."""
-
-H = TypeVar("H", bound=Handler)
-
-
-def check_handler(handler: H) -> H:
-    """Return ``handler`` if it can be called.
-
-    Raises:
-        TypeError: it cannot.
-    """
-    if not callable(handler):
-        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
-    return handler
 
 
 def register(add: Callable[[Handler], object], handler: H | None) -> H | Callable[[H], H]:
@@ -42,11 +25,6 @@ def register(add: Callable[[Handler], object], handler: H | None) -> H | Callabl
         return handler
 
     return decorate if handler is None else decorate(handler)
-
-
-def is_awaitable(result: object) -> bool:
-    """Tell whether a handler's result must be awaited."""
-    return type(result) is CoroutineType or hasattr(result, "__await__")
 
 
 def check_room_name(room: str) -> str:

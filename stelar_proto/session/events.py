@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from stelar_proto.errors import PeerError
+from stelar_proto.channel import Closed
 from stelar_proto.messages import Message
 from stelar_proto.ws import RequestReceived, UpgradeRequested
 
 
 class Opened(NamedTuple):
     """Client: the server took us in; messages may be sent."""
-
-
-class Closed(NamedTuple):
-    """The end, on either wire, in the terms of WebSocket; ``error`` is None if nothing went wrong."""
-
-    code: int
-    reason: str
-    error: PeerError | None
 
 
 Event: TypeAlias = Message | Opened | Closed | UpgradeRequested | RequestReceived

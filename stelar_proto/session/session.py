@@ -1,43 +1,29 @@
-"""One peer, on either wire, in either role: what WebSocket and TCP sessions have in common.
+"""One peer, on either wire, in either role: messages over a channel.
 
-Bytes and the time go in, messages come out; messages go in, bytes come out. A session knows nothing of other
-peers, of handlers or of sockets. All waiting is expressed as one deadline, :meth:`Session.next_deadline`.
-
-``Closed`` is the last event and comes once; only :meth:`Session.refuse` ends without it. A closed session
-still wants to be carried to its end: what is in the outbox leaves, then :attr:`wants_eof` asks for the stream
-to be ended, and :attr:`is_finished` says that the socket can go. Between the two the peer has a bounded time
-to end its side: a socket that is closed while unread input waits resets the connection, and our last words
-with it.
+Messages go in, bytes come out; bytes and the time go in, messages come out. A session knows nothing of other
+peers, of handlers or of sockets; its clock, its outbox and its end are those of its
+:class:`~stelar_proto.channel.Channel`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from abc import abstractmethod
+from typing import Any
 
-from stelar_proto import tcp, ws
-from stelar_proto.errors import ConnectionLost, PeerTimeout, SlowConsumer, StateError
+from stelar_proto.channel import Channel, Closed, State
+from stelar_proto.errors import ConnectionLost, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
 from stelar_proto.ws import Role
-from stelar_proto.ws.close import encode_close
 
 from .acks import AckLedger, PendingAck
 from .config import SessionConfig
-from .events import Closed, Event, Opened
-from .heartbeat import Beat, Heartbeat
-from .outbox import Outbox
-from .state import TRANSITIONS, State
+from .events import Event, Opened
 
-_DEAD = "Heartbeat timeout"
-# Looked up once: the attribute of an enum is slow, and these are asked for every message.
-_OPEN, _CLOSED = State.OPEN, State.CLOSED
-
-Codec: TypeAlias = ws.Connection | tcp.Connection
+_OPEN = State.OPEN
 
 
-class Session(ABC):
+class Session(Channel):
     """The base of :class:`WebSocketSession` and :class:`TcpSession`; they add their wire's bytes.
 
     Arguments:
@@ -45,58 +31,22 @@ class Session(ABC):
         config: what it shares with its like.
         codec: the protocol of its wire.
         wire: the format of its messages.
-        now: the time, seconds on any clock that never goes back; every call that needs it is given it.
+        now: the time.
     """
 
-    __slots__ = (
-        "_aborted",
-        "_codec",
-        "_end_event",
-        "_ended_at",
-        "_heartbeat",
-        "_now",
-        "_peer_ended",
-        "_started_at",
-        "acks",
-        "can_send",
-        "client_id",
-        "config",
-        "format",
-        "messages_dropped",
-        "messages_received",
-        "messages_sent",
-        "on_deadline_changed",
-        "outbox",
-        "role",
-        "state",
-    )
+    __slots__ = ("acks", "client_id", "format", "messages_received", "messages_sent")
 
-    def __init__(self, role: Role, config: SessionConfig, codec: Codec, wire: Format, now: float) -> None:
-        self.role = role
-        self.config = config
+    config: SessionConfig
+
+    def __init__(self, role: Role, config: SessionConfig, codec: Any, wire: Format, now: float) -> None:
+        super().__init__(role, config, codec, now)
         self.format = wire
         """How messages are said here; what it encodes may go to every session that has the same."""
-        self.state = State.CONNECTING
-        self.can_send = False
-        """Whether messages are taken: it is open, or its last words have not left and may be preceded."""
         self.client_id: str | None = None
         """The id the client goes by; the npm package's WebSocket server never tells it."""
-        self.outbox = Outbox(config.outbox_limit)
         self.acks = AckLedger(config.max_pending_acks)
         self.messages_received = 0
         self.messages_sent = 0
-        self.messages_dropped = 0
-        """Frames for the peer that never left, because the connection ended first or they were too many."""
-        self.on_deadline_changed: Callable[[], object] | None = None
-        """Called when a command made :meth:`next_deadline` earlier than it was."""
-        self._heartbeat = Heartbeat(config.heartbeat_interval, config.heartbeat_timeout, now)
-        self._now = now
-        self._started_at = now
-        self._ended_at = now  # when the end began
-        self._end_event: Closed | None = None  # the last event, not reported yet
-        self._peer_ended = False
-        self._aborted = False
-        self._codec = codec
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.role.value} {self.state.value} id={self.client_id}>"
@@ -104,24 +54,8 @@ class Session(ABC):
     # --- What the wires add -----------------------------------------------------------------------------
 
     @abstractmethod
-    def _receive(self, data: bytes, events: list[Event]) -> None:
-        """Decode ``data`` and append what it means."""
-
-    @abstractmethod
     def _encode(self, message: Message) -> bytes:
         """Return the bytes of ``message``, for this peer."""
-
-    @abstractmethod
-    def _ping(self) -> None:
-        """Put a ping into the outbox."""
-
-    @abstractmethod
-    def _say_goodbye(self, code: int, reason: str) -> None:
-        """Put the wire's last words into the outbox."""
-
-    @abstractmethod
-    def _give_up(self, code: int, reason: str) -> None:
-        """Part with a peer that is taken for dead, without waiting for it."""
 
     @abstractmethod
     def accept(self, client_id: str) -> None:
@@ -138,55 +72,6 @@ class Session(ABC):
         Raises:
             StateError: nobody waits for that (any more), or this is no server.
         """
-
-    # --- Bytes ------------------------------------------------------------------------------------------
-
-    def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take what came in at ``now``; ``b""`` is the end of the stream. What a peer did is never raised."""
-        self._now = now
-        events: list[Event] = []
-        if not data:
-            self._peer_ended = True
-        if self.state is State.CLOSED:
-            self._report_end(events)
-        else:
-            self._heartbeat.received(now)
-            self._receive(data, events)
-            if self.state is _CLOSED and self._codec.can_send and not self._aborted:
-                # What came in front of the end can still be answered; our last words leave behind that.
-                self.can_send = True
-            else:
-                self._flush_codec()
-            self._report_end(events)
-        return events
-
-    def data_to_send(self) -> bytes:
-        """Return the next bytes to send, at most about 64 KiB; ``b""`` when there is nothing more."""
-        self.seal()
-        return self.outbox.take()
-
-    def seal(self) -> None:
-        """Put the last words behind what was sent: whatever came in front of the end has been answered."""
-        if self.can_send and self.state is _CLOSED:
-            self.can_send = False
-            self._flush_codec()
-
-    @property
-    def wants_eof(self) -> bool:
-        """Whether our side of the stream should be ended now: the last word is sent."""
-        return self.state is State.CLOSED and not self.can_send and not self.outbox
-
-    @property
-    def is_aborted(self) -> bool:
-        """Whether the socket is to be cut, whatever is still unsent."""
-        return self._aborted
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the socket can be closed: all is sent, and the peer has ended or used up its time."""
-        return self._aborted or (
-            self.state is State.CLOSED and self._peer_ended and not self.can_send and not self.outbox
-        )
 
     # --- Messages ---------------------------------------------------------------------------------------
 
@@ -233,100 +118,23 @@ class Session(ABC):
         self._deadline_changed()
         return pending
 
-    def close(self, code: int, reason: str, now: float) -> None:
-        """End the conversation: say goodbye behind all that was sent, then wait for the peer to do the same.
-
-        What the peer sends until then is still received. Does nothing when the end has begun already.
-
-        Arguments:
-            code: what RFC 6455 lets a close frame say: 1000-1003, 1007-1014, 3000-4999. The TCP wire has no
-                codes: 1000 and 1001 are a Disconnect frame there, the others an Error frame.
-            reason: for people.
-            now: the time.
-
-        Raises:
-            MessageError: the code must not be sent.
-        """
-        encode_close(code)
-        self._now = now
-        if self.state is State.CONNECTING:
-            self.abort(Closed(code, reason, None))
-        elif self.state is State.OPEN:
-            self._enter(State.CLOSING)
-            self._say_goodbye(code, reason)
-
-    def abort(self, end: Closed) -> None:
-        """End at once, without waiting for anybody; what was not sent is lost.
-
-        ``end`` comes from the next :meth:`handle_deadline`, which is due at once.
-        """
-        self._end(end)
-        self._abort()
-
     # --- Time -------------------------------------------------------------------------------------------
 
-    def pause(self, paused: bool, now: float) -> None:
-        """Note that reading is paused, or goes on: a peer that is not read cannot give signs of life."""
-        self._now = now
-        self._heartbeat.pause(paused, now)
-        self._deadline_changed()
-
     def next_deadline(self) -> float | None:
-        """When :meth:`handle_deadline` wants to be called; None for never."""
-        if self._end_event is not None:
-            return self._now
-        if self.state is State.OPEN:
-            beat, acks = self._heartbeat.next_deadline(), self.acks.next_deadline()
-            if beat is None or acks is None:
-                return acks if beat is None else beat
-            return min(beat, acks)
-        if self.state is State.CONNECTING:
-            return self._started_at + self.config.connect_timeout
-        if self.is_finished:
-            return None
-        return self._ended_at + self.config.close_timeout
+        deadline, acks = super().next_deadline(), self.acks.next_deadline()
+        if acks is None or self.state is not _OPEN:
+            return deadline
+        return acks if deadline is None else min(deadline, acks)
 
     def handle_deadline(self, now: float) -> list[Event]:
-        """Do what is due at ``now``, possibly nothing."""
-        self._now = now
-        events: list[Event] = []
-        if self.state is State.OPEN:
-            beat = self._heartbeat.handle_deadline(now)
-            if beat is Beat.PING:
-                self._ping()
-            elif beat is Beat.DEAD:
-                self._end(Closed(1011, _DEAD, PeerTimeout("the peer gave no sign of life")))
-                self._give_up(1011, _DEAD)
+        was_open = self.state is _OPEN
+        events = super().handle_deadline(now)
+        if was_open:
             self.acks.expire(now)
-        elif self.state is State.CONNECTING:
-            timeout = self.config.connect_timeout
-            if now >= self._started_at + timeout:
-                self.abort(Closed(1006, "", PeerTimeout(f"no handshake within {timeout:g} s")))
-        elif not self.is_finished and now >= self._ended_at + self.config.close_timeout:
-            timeout = self.config.close_timeout
-            self.abort(Closed(1006, "", PeerTimeout(f"the peer did not close within {timeout:g} s")))
-        self._report_end(events)
-        return events
-
-    def connection_lost(self, now: float) -> list[Event]:
-        """The stream is gone, in both directions; nothing more will happen."""
-        events = self.receive_data(b"", now)
-        self._abort()
+            self._report_end(events)
         return events
 
     # --- For the wires ------------------------------------------------------------------------------------
-
-    def _push(self, data: bytes) -> bool:
-        """Put ``data`` into the outbox; False if that is full, and then the session has ended."""
-        if self._aborted:
-            return False
-        if self.outbox.push(data):
-            return True
-        self.messages_dropped += 1
-        limit = self.config.outbox_limit
-        error = SlowConsumer(f"the peer does not read: more than {limit} bytes wait for it")
-        self.abort(Closed(1006, "", error))
-        return False
 
     def _deliver(self, message: Message, events: list[Event]) -> None:
         """Append ``message`` for the application; what concerns only the session ends here."""
@@ -351,47 +159,8 @@ class Session(ABC):
             events.append(Opened())
 
     def _end(self, end: Closed) -> None:
-        """Enter CLOSED, once; ``end`` is the last event, as soon as there is a call to return it."""
         if self.state is State.CLOSED:
             return
-        self._end_event = end
-        self._enter(State.CLOSED)
+        super()._end(end)
         reason = f" ({end.error or end.reason})" if end.error or end.reason else ""
         self.acks.fail_all(ConnectionLost(f"the connection ended before the answer came{reason}"))
-
-    def _flush_codec(self) -> None:
-        data = self._codec.data_to_send()
-        if data:
-            self._push(data)
-
-    def _abort(self) -> None:
-        self._aborted = True
-        self.can_send = False
-        self.messages_dropped += self.outbox.clear()
-
-    def _report_end(self, events: list[Event]) -> None:
-        if self._end_event is not None:
-            events.append(self._end_event)
-            self._end_event = None
-
-    def _enter(self, state: State) -> None:
-        assert state in TRANSITIONS[self.state], (self.state, state)
-        if self.state is not State.CLOSING:
-            self._ended_at = self._now
-        self.state = state
-        self.can_send = state is _OPEN
-        self._deadline_changed()
-
-    def _deadline_changed(self) -> None:
-        if self.on_deadline_changed is not None:
-            self.on_deadline_changed()
-
-    def _demand_open(self) -> None:
-        if not self.can_send:
-            raise StateError(f"nothing can be sent: the connection is {self.state.value}")
-
-    def _demand_connecting(self) -> None:
-        if self.role is not Role.SERVER or self.state is not State.CONNECTING:
-            raise StateError(
-                f"nobody waits to be taken in: this is a {self.role.value}, and it is {self.state.value}"
-            )

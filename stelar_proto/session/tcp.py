@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
 from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
 from stelar_proto.tcp import Connection, FrameReceived, FrameType
@@ -10,9 +11,8 @@ from stelar_proto.wire import TcpFormat
 from stelar_proto.ws import CloseCode, Role
 
 from .config import SessionConfig
-from .events import Closed, Event
+from .events import Event
 from .session import Session
-from .state import State
 
 _CONNECTING, _CLOSED = State.CONNECTING, State.CLOSED
 
@@ -39,13 +39,15 @@ class TcpSession(Session):
         now: the time.
     """
 
-    __slots__ = ("_goodbye", "_max_words", "_payloads", "codec")
+    __slots__ = ("_goodbye", "_max_words", "_payloads")
+
+    codec: Connection
 
     def __init__(self, role: Role, config: SessionConfig, *, payloads: TcpFormat, now: float) -> None:
         # The format announces whole frames, so that a payload over its limit is refused a head later.
         limit = min(payloads.max_frame_size, payloads.max_payload_size + MAX_HEAD_SIZE)
-        self.codec = Connection(dialect=payloads.dialect, max_frame_size=limit)
-        super().__init__(role, config, self.codec, payloads, now)
+        codec = Connection(dialect=payloads.dialect, max_frame_size=limit)
+        super().__init__(role, config, codec, payloads, now)
         self._payloads = payloads
         self._max_words = limit - len(b"\0\0\0\0\0\0\0error")
         self._goodbye: Closed | None = None  # what we ended with, in the terms of WebSocket

@@ -1,24 +1,24 @@
-"""A session over WebSocket: the codec of ``ws``, the envelope of ``wire``, and what both do at the ends."""
+"""A session over WebSocket: the codec of ``ws``, the envelope of ``wire``, and what both do at the start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from stelar_proto import ws
+from stelar_proto.channel import Closed, State, WebSocketChannel
 from stelar_proto.messages import Hello, Message
 from stelar_proto.wire import WebSocketFormat
 
 from .config import SessionConfig
-from .events import Closed, Event, Opened
+from .events import Event, Opened
 from .session import Session
-from .state import State
 
 CLIENT_ID_HEADER = "Sec-Stelar-Client-Id"
 
 _CLOSED = State.CLOSED
 
 
-class WebSocketSession(Session):
+class WebSocketSession(WebSocketChannel, Session):
     """One WebSocket peer.
 
     Arguments:
@@ -30,7 +30,7 @@ class WebSocketSession(Session):
         announce_id: servers only: tell the client its id in a first message too, not only in the 101.
     """
 
-    __slots__ = ("_announce_id", "_envelope", "codec")
+    __slots__ = ("_announce_id", "_envelope")
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class WebSocketSession(Session):
         entropy: Callable[[int], bytes] | None = None,
         announce_id: bool = True,
     ) -> None:
-        self.codec = ws.Connection(
+        codec = ws.Connection(
             role,
             entropy=entropy,
             max_frame_size=config.max_frame_size,
             max_message_size=config.max_payload_size,
         )
-        super().__init__(role, config, self.codec, envelope, now)
+        super().__init__(role, config, codec, envelope, now)
         self._envelope = envelope
         self._announce_id = announce_id
 
@@ -75,35 +75,7 @@ class WebSocketSession(Session):
         if hello is not None:
             self._push(hello)
 
-    def refuse(self, status: int, message: str) -> None:
-        body = f"{message}\n".encode("utf-8", "replace")
-        self.respond(status, body, headers=[("Content-Type", "text/plain; charset=utf-8")])
-
-    def respond(self, status: int, body: bytes, *, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Server: answer the request with plain HTTP. This ends the session; ``Closed`` is not reported.
-
-        Arguments:
-            status: 200 to 599.
-            body: the whole body.
-            headers: more header fields.
-
-        Raises:
-            StateError: no request waits for an answer (any more), or this is no server.
-            ValueError: the status or a header may not be sent.
-        """
-        self._demand_connecting()
-        self.codec.respond(status, body, headers=headers)
-        self._enter(State.CLOSED)
-        self._flush_codec()
-
     # --- The wire -------------------------------------------------------------------------------------------
-
-    @property
-    def wants_eof(self) -> bool:
-        # RFC 6455, section 7.1.1: after a close handshake the server ends the stream first.
-        if self.role is ws.Role.CLIENT and self.codec.close_received is not None and not self._peer_ended:
-            return False
-        return super().wants_eof
 
     def _receive(self, data: bytes, events: list[Event]) -> None:
         for event in self.codec.receive_data(data):
@@ -135,19 +107,3 @@ class WebSocketSession(Session):
             return self._envelope.encode_frame(message)
         opcode, payload = self._envelope.encode(message)
         return self.codec.encode_message(opcode, payload)
-
-    def _ping(self) -> None:
-        self.codec.ping()
-        self._flush_codec()
-
-    def _say_goodbye(self, code: int, reason: str) -> None:
-        self.codec.close(code, reason)
-        self._flush_codec()
-
-    def _give_up(self, code: int, reason: str) -> None:
-        # The words are for a peer that only stopped talking. One that does not read either gets none.
-        if self.outbox:
-            self._abort()
-        else:
-            self._peer_ended = True
-            self._say_goodbye(code, reason)

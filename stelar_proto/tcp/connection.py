@@ -57,8 +57,8 @@ class Connection:
     """The codec of one connection.
 
     Feed what the socket gives to :meth:`receive_data` and handle the events it returns; after that and after
-    every command, write what :meth:`data_to_send` returns to the socket. When :attr:`state` is no longer
-    ``OPEN`` and everything is written, end the stream.
+    every command, write what :meth:`data_to_send` returns to the socket, and end this side of the stream when
+    :attr:`wants_eof` says so.
 
     Arguments:
         dialect: which codes the frame types have; the same on both ends.
@@ -105,6 +105,11 @@ class Connection:
     def can_send(self) -> bool:
         """Whether frames can be sent: the connection is open, or ``Closed`` can still be preceded."""
         return self._state is _OPEN or self._last_words is not None
+
+    @property
+    def wants_eof(self) -> bool:
+        """Whether to end our side of the stream now: nothing more will be sent, and all of it was taken."""
+        return not self.can_send and not self._outgoing
 
     @property
     def dialect(self) -> Dialect:

@@ -6,8 +6,8 @@ what the RFC says must be answered (a pong, a close, an HTTP error). What a peer
 it ends the connection with a :class:`Closed` event whose answer is already in the outgoing buffer. What the
 caller does wrong is raised at the call.
 
-CLOSED, the last state, means that nothing more is read: send what :meth:`data_to_send` gives, then close the
-stream (a client waits a little for the server to do so first, section 7.1.1).
+CLOSED, the last state, means that nothing more is read: send what :meth:`data_to_send` gives, then end the
+stream when :attr:`Connection.wants_eof` says so: a client lets the server do it first (section 7.1.1).
 
 Responsible for moving from state to state (:mod:`.state`), for closing, and for what is sent. What happens
 while CONNECTING stands in :mod:`.opening`, how chunks become messages in :mod:`.receiver`.
@@ -16,20 +16,17 @@ while CONNECTING stands in :mod:`.opening`, how chunks become messages in :mod:`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
-from stelar_proto.errors import HandshakeError, MessageError, PeerError, StateError, WebSocketError
+from stelar_proto.errors import HandshakeError, PeerError, StateError, WebSocketError
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
-from .frames import MAX_CONTROL_SIZE, MaskingEncoder, Opcode, encode_frame
+from .frames import MaskingEncoder, Opcode, encode_frame
 from .http1 import HeaderFields, HeadLimits, Request, Response
-from .messages import BytesLike, encode_text, to_bytes
-from .opening import ClientOpening, ServerOpening
+from .messages import BytesLike, encode_text, to_bytes, to_control_payload
+from .opening import ClientOpening, ServerOpening, demand
 from .receiver import MAX_FRAGMENTS, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, Receiver
 from .state import TRANSITIONS, Role, State
-
-_Opening = TypeVar("_Opening", ServerOpening, ClientOpening)
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as encoding a short frame's head.
 _OPEN = State.OPEN
@@ -48,7 +45,9 @@ class Connection:
         max_message_size: the longest received message, bytes; None for no limit.
         max_fragments: the most frames of a received message.
         head_limits: how long the head of the handshake's request or response may be.
-        deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole.
+        plain_http: servers: report requests that are no handshake; if False, they are refused with 426.
+        deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole; an
+            attribute too, that may be set at any time: the next part brings what was collected until then.
 
     Raises:
         TypeError: a client without ``entropy``.
@@ -62,6 +61,7 @@ class Connection:
         "_opening",
         "_out",
         "_part_type",
+        "_peer_ended",
         "_receiver",
         "close_received",
         "close_sent",
@@ -81,6 +81,7 @@ class Connection:
         max_message_size: int | None = MAX_MESSAGE_SIZE,
         max_fragments: int = MAX_FRAGMENTS,
         head_limits: HeadLimits = HeadLimits(),  # noqa: B008  # frozen
+        plain_http: bool = True,
         deliver_parts: bool = False,
     ) -> None:
         self.role = role
@@ -92,11 +93,10 @@ class Connection:
         self.subprotocol: str | None = None
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
-        self._opening: ServerOpening | ClientOpening | None = None
-        self._encode_frame: Callable[[int, bytes, bool], bytes] = encode_frame
+        self._encode_frame: Callable[..., bytes] = encode_frame
         self._encode_message: Callable[[int, bytes], bytes] = encode_frame
         if role is Role.SERVER:
-            self._opening = ServerOpening(head_limits)
+            self._opening: ServerOpening | ClientOpening | None = ServerOpening(head_limits, plain_http)
         elif entropy is None:
             raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
         else:
@@ -112,6 +112,7 @@ class Connection:
         )
         self._part_type: type[str] | type[bytes] | None = None  # of the message being sent in parts
         self._out: list[bytes] = []
+        self._peer_ended = False  # its stream, after the connection did
         # What ends the connection after an event that may still be answered: it leaves behind the answers.
         self._last_words: bytes | None = None
 
@@ -133,6 +134,7 @@ class Connection:
         events: list[Event] = []
         opening, receiver = self._opening, self._receiver
         if receiver is None:
+            self._peer_ended = self._peer_ended or not data
             return events
         try:
             if opening is not None:
@@ -145,17 +147,41 @@ class Connection:
             self._fail(error, events)
         return events
 
+    @property
+    def deliver_parts(self) -> bool:
+        """Whether messages are reported piece by piece. One of which a part was reported ends with a part."""
+        return self._receiver is not None and self._receiver.messages.deliver_parts
+
+    @deliver_parts.setter
+    def deliver_parts(self, deliver_parts: bool) -> None:
+        if self._receiver is not None:
+            self._receiver.messages.deliver_parts = deliver_parts
+
+    @property
+    def collected_size(self) -> int:
+        """How much of a message that has not ended is held here: bytes, or characters if it is text."""
+        return 0 if self._receiver is None else self._receiver.messages.collected_size
+
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
-        out = self._out
         if self._last_words is not None:
-            out.append(self._last_words)
+            self._out.append(self._last_words)
             self._last_words = None
-        if len(out) == 1:
-            return out.pop()
-        data = b"".join(out)
-        out.clear()
+        data = b"".join(self._out)  # which does not copy one alone
+        self._out.clear()
         return data
+
+    @property
+    def can_send(self) -> bool:
+        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
+        return self.state is _OPEN or self._last_words is not None
+
+    @property
+    def wants_eof(self) -> bool:
+        """Whether to end our side of the stream now; a client waits for the server's end (section 7.1.1)."""
+        if self.state is not State.CLOSED or self._out or self._last_words is not None:
+            return False
+        return self.role is Role.SERVER or self.close_received is None or self._peer_ended
 
     # --- The opening handshake (section 4) --------------------------------------------------------------
 
@@ -180,7 +206,7 @@ class Connection:
             ValueError: the URL, a header or a subprotocol cannot be sent.
             TypeError: ``subprotocols`` is one string.
         """
-        opening = self._demand_opening(ClientOpening, "request_upgrade")
+        opening = demand(ClientOpening, self._opening, "request_upgrade", self.role, self.state)
         self._out.append(opening.send(url, headers, subprotocols, accept_npm_handshake))
         self.request = opening.request
 
@@ -195,7 +221,7 @@ class Connection:
             StateError: no upgrade waits for an answer.
             ValueError: the subprotocol was not offered, or a header may not be sent.
         """
-        opening = self._demand_opening(ServerOpening, "accept")
+        opening = demand(ServerOpening, self._opening, "accept", self.role, self.state)
         self._out.append(opening.accept(subprotocol, headers))
         self.subprotocol = subprotocol
         self._enter(_OPEN)
@@ -214,7 +240,7 @@ class Connection:
             StateError: no request waits for an answer.
             ValueError: the status or a header may not be sent.
         """
-        opening = self._demand_opening(ServerOpening, "respond")
+        opening = demand(ServerOpening, self._opening, "respond", self.role, self.state)
         self._out.append(opening.respond(status, body, headers))
         self._enter(State.CLOSED)
 
@@ -225,9 +251,8 @@ class Connection:
             event = opening.receive(data) if data else opening.end()
         finally:  # a refusal is looked at too
             self.request, self.response = opening.request, opening.response
-        if event is None:
-            return
-        events.append(event)
+        if event is not None:
+            events.append(event)
         if isinstance(event, Opened):
             self.subprotocol = event.subprotocol
             self._enter(_OPEN)
@@ -240,7 +265,7 @@ class Connection:
         if opcode == Opcode.PING:
             # Section 5.5.2: a pong is due unless a close frame was received. One that was sent is no reason:
             # section 5.5.1 rules out data frames behind it, and the peer may still be finishing a message.
-            self._send_frame(Opcode.PONG, payload)
+            self._out.append(self._encode_frame(Opcode.PONG, payload))
             events.append(PingReceived(payload))
             return False
         if opcode == Opcode.PONG:
@@ -249,25 +274,21 @@ class Connection:
         self.close_received = close = decode_close(payload)
         if self.close_sent is None:
             # Section 5.5.1: echo the code; a close without one is an ordinary one.
-            self._last_words = self._encode_close(
-                close.code if payload else CloseCode.NORMAL_CLOSURE, close.reason
-            )
-        self._end(close.code, close.reason, None, events)
+            code = close.code if payload else CloseCode.NORMAL_CLOSURE
+            self._last_words = self._encode_close(code, close.reason)
+        self._enter(State.CLOSED)
+        events.append(Closed(close.code, close.reason, None))
         return True
 
     def _fail(self, error: PeerError, events: list[Event]) -> None:
         """Section 7.1.7: say why if that is still possible, then read no more."""
-        code: int = CloseCode.ABNORMAL_CLOSURE
-        reason = ""
+        code, reason = int(CloseCode.ABNORMAL_CLOSURE), ""
         if isinstance(error, WebSocketError):
             code, reason = error.close_code, error.reason
             if self.close_sent is None:
                 self._last_words = self._encode_close(code, reason)
         elif isinstance(error, HandshakeError) and isinstance(self._opening, ServerOpening):
             self._out.append(self._opening.refuse(error))
-        self._end(code, reason, error, events)
-
-    def _end(self, code: int, reason: str, error: PeerError | None, events: list[Event]) -> None:
         self._enter(State.CLOSED)
         events.append(Closed(code, reason, error))
 
@@ -322,6 +343,10 @@ class Connection:
             MessageError: a lone surrogate; a pair of them must not be split.
             TypeError: ``data`` is neither str nor bytes, or not what the parts before it were.
         """
+        self._out.append(self.encode_part(data, final=final))
+
+    def encode_part(self, data: str | BytesLike, *, final: bool) -> bytes:
+        """Return the next part of a message as a frame: :meth:`send_part` as :meth:`encode_message` is."""
         self._demand_open()
         kind: type[str] | type[bytes] = str if isinstance(data, str) else bytes
         opcode = int(Opcode.CONTINUATION)
@@ -330,8 +355,8 @@ class Connection:
         elif self._part_type is not kind:
             raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
         payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
-        self._send_frame(opcode, payload, final)
         self._part_type = None if final else kind
+        return self._encode_frame(opcode, payload, final)
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a message as one frame, masked as the role asks, for an embedder with a queue of its own.
@@ -353,24 +378,13 @@ class Connection:
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""
-        self._send_ping_or_pong(Opcode.PING, payload)
+        self._demand_open()
+        self._out.append(self._encode_frame(Opcode.PING, to_control_payload(payload)))
 
     def pong(self, payload: BytesLike = b"") -> None:
         """Send a pong that nobody asked for, as a sign of life (section 5.5.3)."""
-        self._send_ping_or_pong(Opcode.PONG, payload)
-
-    def _send_ping_or_pong(self, opcode: int, payload: BytesLike) -> None:
         self._demand_open()
-        payload = to_bytes(payload)
-        if len(payload) > MAX_CONTROL_SIZE:
-            raise MessageError(
-                "PAYLOAD_TOO_LARGE",
-                f"a ping or pong carries at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}",
-            )
-        self._send_frame(opcode, payload)
-
-    def _send_frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
-        self._out.append(self._encode_frame(opcode, payload, fin))
+        self._out.append(self._encode_frame(Opcode.PONG, to_control_payload(payload)))
 
     # --- State ------------------------------------------------------------------------------------------
 
@@ -380,19 +394,6 @@ class Connection:
         self._opening = None
         if state is State.CLOSED:
             self._receiver = None  # and with it what has come of a message
-
-    def _demand_opening(self, side: type[_Opening], call: str) -> _Opening:
-        role = Role.SERVER if side is ServerOpening else Role.CLIENT
-        if self.role is not role:
-            raise StateError(f"{call}() is for the {role.value} side; this is the {self.role.value} side")
-        if not isinstance(self._opening, side):
-            raise StateError(f"{call}() comes too late: the connection is {self.state.value}")
-        return self._opening
-
-    @property
-    def can_send(self) -> bool:
-        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
-        return self.state is _OPEN or self._last_words is not None
 
     def _demand_open(self) -> None:
         if not self.can_send:

@@ -10,7 +10,7 @@ from .http1 import Request, Response
 
 
 class RequestReceived(NamedTuple):
-    """Server: a plain HTTP request. Answer with :meth:`Connection.respond`."""
+    """Server: a plain HTTP request, unless ``plain_http=False``. Answer with :meth:`Connection.respond`."""
 
     request: Request
 

@@ -59,6 +59,7 @@ class HeadReader(ABC):
     """What both directions share: lines, header fields, limits."""
 
     _recognised_size: ClassVar[int]  # so many bytes are always enough for _recognise
+    _unfolds: ClassVar[bool]  # whether a line that goes on in the next one is read, or else refused
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -71,6 +72,7 @@ class HeadReader(ABC):
     def _begin_head(self) -> None:
         self._in_fields = False
         self._fields: list[tuple[str, str]] = []
+        self._line_count = 0
         self._room = self._limits.max_headers_size
 
     @property
@@ -141,10 +143,11 @@ class HeadReader(ABC):
         return line[:-2]
 
     def _parse_field(self, line: str) -> tuple[str, str]:
-        if len(self._fields) >= self._limits.max_headers:
+        self._line_count += 1
+        if self._line_count > self._limits.max_headers:
             raise self._fault(431, f"there are more than {self._limits.max_headers} header lines")
-        if line[0] in " \t":  # RFC 9112, section 5.2
-            raise self._fault(400, "a header line is folded (begins with white space), which is obsolete")
+        if line[0] in " \t":
+            return self._unfold(line)
         name, colon, value = line.partition(":")
         if not colon:
             raise self._fault(400, "a header line has no colon")
@@ -155,6 +158,16 @@ class HeadReader(ABC):
         if not is_field_value(value):
             raise self._fault(400, f"the value of header {name[:64]} has control characters")
         return name, value.strip(" \t")
+
+    def _unfold(self, line: str) -> tuple[str, str]:
+        """Take back the field before, and return it with ``line`` at its end (RFC 9112, section 5.2)."""
+        if not self._unfolds or not self._fields:
+            raise self._fault(400, "a header line is folded (begins with white space), which is obsolete")
+        name, value = self._fields.pop()
+        if not is_field_value(line):
+            raise self._fault(400, f"the value of header {name[:64]} has control characters")
+        more = line.strip(" \t")
+        return name, f"{value} {more}".strip(" ")
 
     def _body_framing(self, headers: Headers) -> tuple[str | None, str | None]:
         """Return Content-Length and Transfer-Encoding, at most one of them (RFC 9112, section 6.3)."""

@@ -32,10 +32,11 @@ __all__ = [
 ]
 
 _TARGET = re.compile(r"/[!-\"$-~]*")  # origin-form in visible ASCII, no fragment (RFC 9112, section 3.2.1)
+_ABSOLUTE_TARGET = re.compile(r"(?i:https?)://([^/?]+)/?(.*)")  # RFC 9112, section 3.2.2
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%]*)(?::([0-9]{0,5}))?")  # RFC 9110, section 7.2
 # RFC 9112, section 4, except that many servers leave the space out together with the reason.
-_STATUS_LINE = re.compile(r"(HTTP/1\.[01]) ([1-5][0-9]{2})(?: (.*))?")
+_STATUS_LINE = re.compile(r"(HTTP/1\.[0-9]) ([1-5][0-9]{2})(?: (.*))?")
 _CHUNK_SIZE = re.compile(r"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")  # RFC 9112, section 7.1
 
 _MAX_METHOD_SIZE = 32  # the longest registered one, UPDATEREDIRECTREF, has 17 characters
@@ -45,7 +46,12 @@ _WITHOUT_BODY = frozenset({101, 204, 304})  # RFC 9112, section 6.3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of an HTTP request: ``target`` as it came, ``version`` either ``"1.1"`` or ``"1.0"``."""
+    """The head of an HTTP request.
+
+    Attributes:
+        target: path and query as they came; of an absolute URL these alone, its host stands in ``headers``.
+        version: ``"1.0"``, or ``"1.1"`` for that and every later 1.x.
+    """
 
     method: str
     target: str
@@ -88,10 +94,12 @@ class RequestReader(HeadReader):
     """
 
     _recognised_size = 2 + _MAX_METHOD_SIZE + 1
+    _unfolds = False  # a server may refuse it, and an intermediary could have read two fields
 
     def __init__(self, limits: HeadLimits = HeadLimits()) -> None:  # noqa: B008 - immutable
         super().__init__(limits)
         self._start_line = ("", "", "")
+        self._authority: str | None = None  # of a target that is a whole URL
 
     def feed(self, data: bytes) -> Request | None:
         """Take bytes; return the request once its head is complete, ``None`` while it is not.
@@ -106,6 +114,11 @@ class RequestReader(HeadReader):
             return None
         method, target, version = self._start_line
         self._check_host(headers, version)
+        if self._authority is not None:
+            # RFC 9112, section 3.2.2: the host of the target counts, what Host says is to be ignored.
+            others = [field for field in headers.items() if field[0].lower() != "host"]
+            headers = Headers.of_checked([("Host", self._authority), *others])
+            self._check_host(headers, version)
         self._check_no_body(headers)
         self._finished = True
         self._trailing = self._buffer.take_all()
@@ -136,13 +149,18 @@ class RequestReader(HeadReader):
         method, target, version = parts
         if not _VERSION.fullmatch(version):
             raise self._fault(400, "the request line does not end with an HTTP version")
-        if version not in ("HTTP/1.1", "HTTP/1.0"):
+        if not version.startswith("HTTP/1."):
             raise self._fault(505, "only HTTP/1.1 is spoken here")
+        absolute = _ABSOLUTE_TARGET.fullmatch(target)
+        if absolute is not None:
+            self._authority = absolute[1]
+            target = f"/{absolute[2]}"
         if not _TARGET.fullmatch(target):
             raise self._fault(
                 400, "the request target is not a path from / on, in visible ASCII and without #"
             )
-        self._start_line = (method, target, version.removeprefix("HTTP/"))
+        # RFC 9110, section 2.5: a later minor version is read as the last one that is known.
+        self._start_line = (method, target, "1.0" if version == "HTTP/1.0" else "1.1")
         self._in_fields = True
 
     def _check_host(self, headers: Headers, version: str) -> None:
@@ -173,6 +191,7 @@ class ResponseReader(HeadReader):
     """
 
     _recognised_size = len(b"HTTP/1.")
+    _unfolds = True  # RFC 9112, section 5.2: a user agent MUST
 
     def __init__(
         self,
@@ -256,7 +275,7 @@ class ResponseReader(HeadReader):
 
     def _begin_body(self, version: str, status: int, headers: Headers) -> None:
         length, coding = self._body_framing(headers)
-        if status == 101 and version != "HTTP/1.1":  # RFC 9110, section 7.8
+        if status == 101 and version == "HTTP/1.0":  # RFC 9110, section 7.8
             raise self._fault(0, "HTTP/1.0 cannot switch protocols")
         if status in _WITHOUT_BODY:
             self._wanted = 0

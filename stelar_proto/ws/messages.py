@@ -14,7 +14,7 @@ from typing import TypeAlias
 from stelar_proto.errors import InvalidUtf8, MessageError, MessageTooBig, WebSocketError
 
 from .events import BinaryReceived, PartReceived, TextReceived
-from .frames import Opcode
+from .frames import MAX_CONTROL_SIZE, Opcode
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
@@ -55,26 +55,28 @@ class MessageReader:
     Arguments:
         max_message_size: the most bytes of payload a message may have.
         max_fragments: the most frames a message may have.
-        deliver_parts: hand pieces out as they come instead of collecting them.
+        deliver_parts: hand pieces out as they come instead of collecting them; may be changed at any time.
     """
 
     __slots__ = (
         "_binary",
         "_decoder",
-        "_deliver_parts",
         "_fin",
         "_fragments",
+        "_in_parts",
         "_max_fragments",
         "_max_message_size",
         "_size",
         "_text",
         "active",
+        "deliver_parts",
     )
 
     def __init__(self, *, max_message_size: int, max_fragments: int, deliver_parts: bool) -> None:
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
-        self._deliver_parts = deliver_parts
+        self.deliver_parts = deliver_parts
+        self._in_parts = False  # a piece of the message was handed out, so its end is one too
         self.active = False
         """Whether a message has begun and not ended."""
         self._fin = False  # the frame that is being read ends the message
@@ -99,6 +101,7 @@ class MessageReader:
             raise WebSocketError("a new message began before the one before it ended")
         else:
             self.active = True
+            self._in_parts = False
             self._size = self._fragments = 0
             self._decoder = Utf8Decoder() if opcode == Opcode.TEXT else None
         self._fin = fin
@@ -124,33 +127,46 @@ class MessageReader:
         part = payload if self._decoder is None else self._decoder.decode(payload, final)
         if not part and not final:
             return None
-        if self._deliver_parts:
-            return PartReceived(part, final)
-        if isinstance(part, str):
-            return self._collect_text(part, final)
-        return self._collect_binary(part, final)
+        handed_out = final or self.deliver_parts
+        data = (
+            self._collect_text(part, handed_out)
+            if isinstance(part, str)
+            else self._collect_binary(part, handed_out)
+        )
+        if data is None:
+            return None
+        if self.deliver_parts or self._in_parts:
+            self._in_parts = True
+            return PartReceived(data, final)
+        return TextReceived(data) if isinstance(data, str) else BinaryReceived(data)
 
-    def _collect_text(self, part: str, final: bool) -> TextReceived | None:
+    @property
+    def collected_size(self) -> int:
+        """How much of a message that has not ended waits here, characters or bytes."""
+        collected = self._text or self._binary
+        return 0 if collected is None else collected.tell()
+
+    def _collect_text(self, part: str, handed_out: bool) -> str | None:
         if self._text is None:
-            if final:
-                return TextReceived(part)
+            if handed_out:
+                return part
             self._text = StringIO()
         self._text.write(part)
-        if not final:
+        if not handed_out:
             return None
         text, self._text = self._text.getvalue(), None
-        return TextReceived(text)
+        return text
 
-    def _collect_binary(self, part: bytes, final: bool) -> BinaryReceived | None:
+    def _collect_binary(self, part: bytes, handed_out: bool) -> bytes | None:
         if self._binary is None:
-            if final:
-                return BinaryReceived(part)
+            if handed_out:
+                return part
             self._binary = BytesIO()
         self._binary.write(part)
-        if not final:
+        if not handed_out:
             return None
         data, self._binary = self._binary.getvalue(), None
-        return BinaryReceived(data)
+        return data
 
 
 # --- Out ------------------------------------------------------------------------------------------------
@@ -184,3 +200,17 @@ def to_bytes(data: BytesLike) -> bytes:
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
     raise TypeError(f"a payload is bytes, bytearray or memoryview, not {type(data).__name__}")
+
+
+def to_control_payload(data: BytesLike) -> bytes:
+    """Return the payload of a ping or pong (RFC 6455, section 5.5).
+
+    Raises:
+        MessageError: it has more than 125 bytes.
+        TypeError: ``data`` is not bytes.
+    """
+    payload = to_bytes(data)
+    if len(payload) > MAX_CONTROL_SIZE:
+        reason = f"a ping or pong carries at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}"
+        raise MessageError("PAYLOAD_TOO_LARGE", reason)
+    return payload

@@ -9,26 +9,28 @@ two heads have to say (:mod:`.handshake`), nor for the connection's state: each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from stelar_proto.errors import HandshakeError, StateError, StreamEnded, UpgradeRefused
 
 from . import handshake
 from .events import Opened, RequestReceived, UpgradeRequested
 from .http1 import HeaderFields, HeadLimits, Request, RequestReader, Response, ResponseReader, encode_response
+from .state import Role, State
 from .uri import parse_websocket_url
 
 
 class ServerOpening:
     """The server's side: a request comes, :meth:`accept` or :meth:`respond` encodes the answer."""
 
-    __slots__ = ("_reader", "_upgrade", "request")
+    __slots__ = ("_plain_http", "_reader", "_upgrade", "request")
 
     # What only the other side has, so that both are driven alike.
     response: Response | None = None
     trailing = b""
 
-    def __init__(self, head_limits: HeadLimits) -> None:
+    def __init__(self, head_limits: HeadLimits, plain_http: bool) -> None:
+        self._plain_http = plain_http
         self._reader = RequestReader(head_limits)
         self._upgrade = False
         self.request: Request | None = None
@@ -37,7 +39,8 @@ class ServerOpening:
         """Take bytes; return the request when it is complete.
 
         Raises:
-            HandshakeError: the request is broken, or asks for a WebSocket in a way that is none.
+            HandshakeError: the request is broken, or asks for a WebSocket in a way that is none, or for
+                none where nothing else is served.
         """
         if self.request is None:
             self.request = self._reader.feed(data)
@@ -50,6 +53,8 @@ class ServerOpening:
     def _judge(self, request: Request) -> RequestReceived | UpgradeRequested:
         subprotocols = handshake.read_upgrade(request)
         if subprotocols is None:
+            if not self._plain_http:  # RFC 9110, section 15.5.22
+                raise HandshakeError(426, "only WebSocket is spoken here", headers=[("Upgrade", "websocket")])
             return RequestReceived(request)
         if self._reader.trailing:
             raise _came_too_early()
@@ -175,6 +180,23 @@ class ClientOpening:
             raise StreamEnded("the stream ended before the WebSocket handshake began")
         self.response = self._reader.eof()
         raise UpgradeRefused(self.response)
+
+
+_Side = TypeVar("_Side", ServerOpening, ClientOpening)
+
+
+def demand(side: type[_Side], opening: object, call: str, role: Role, state: State) -> _Side:
+    """Return ``opening``, which the method ``call`` needs, if it is that side's.
+
+    Raises:
+        StateError: the connection has the other role, or its handshake is over.
+    """
+    wanted = Role.SERVER if side is ServerOpening else Role.CLIENT
+    if role is not wanted:
+        raise StateError(f"{call}() is for the {wanted.value} side; this is the {role.value} side")
+    if not isinstance(opening, side):
+        raise StateError(f"{call}() comes too late: the connection is {state.value}")
+    return opening
 
 
 def _came_too_early() -> HandshakeError:

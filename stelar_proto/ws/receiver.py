@@ -23,7 +23,7 @@ MAX_FRAME_SIZE = 10 * 1024 * 1024
 MAX_MESSAGE_SIZE = 10 * 1024 * 1024
 MAX_FRAGMENTS = 131_072
 
-_NO_LIMIT = 1 << 63  # beyond what a frame header can say
+_NO_LIMIT = 1 << 127  # beyond what the frames of a message can add up to
 _TEXT_FRAME = FIN | Opcode.TEXT  # a frame that is a whole message
 _BINARY_FRAME = FIN | Opcode.BINARY
 _CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all control frames
@@ -53,9 +53,8 @@ class Receiver:
         "_masked",
         "_max_frame_size",
         "_max_short_size",
-        "_reader",
         "_tail",
-        "_whole_messages",
+        "messages",
     )
 
     def __init__(
@@ -72,8 +71,7 @@ class Receiver:
         max_message_size = _checked("max_message_size", max_message_size)
         # What is over either limit is left to those who can say why.
         self._max_short_size = min(self._max_frame_size, max_message_size)
-        self._whole_messages = not deliver_parts
-        self._reader = MessageReader(
+        self.messages = MessageReader(
             max_message_size=max_message_size,
             max_fragments=_checked("max_fragments", max_fragments),
             deliver_parts=deliver_parts,
@@ -95,7 +93,7 @@ class Receiver:
         elif self._tail:
             data = self._tail + data
             self._tail = b""
-        reader, whole_messages = self._reader, self._whole_messages
+        reader, whole_messages = self.messages, not self.messages.deliver_parts
         frames: list[tuple[int, bytes]] = []
         while position < len(data):
             position = parse_frames(data, position, self._masked, self._max_short_size, frames)
@@ -149,7 +147,7 @@ class Receiver:
         return stop
 
     def _feed(self, piece: bytes, end_of_frame: bool, events: list[Event]) -> None:
-        event = self._reader.feed(piece, end_of_frame)
+        event = self.messages.feed(piece, end_of_frame)
         if event is not None:
             events.append(event)
 

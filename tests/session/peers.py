@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Hello, Join, Leave, Message
 from stelar_proto.messages import Event as EventMessage
-from stelar_proto.session import Closed, Event, Session, SessionConfig, State, TcpSession, WebSocketSession
+from stelar_proto.session import Event, Session, SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.tcp import Dialect
 from stelar_proto.wire import Format, TcpFormat, WebSocketFormat
 from stelar_proto.ws import Role

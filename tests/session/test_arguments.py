@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel.handlers import check_handler, is_awaitable
 from stelar_proto.errors import MessageError
-from stelar_proto.session.arguments import (
-    check_ack_name,
-    check_handler,
-    check_payload,
-    check_room_name,
-    is_awaitable,
-    register,
-)
+from stelar_proto.session.arguments import check_ack_name, check_payload, check_room_name, register
 
 
 def test_a_handler_is_something_that_can_be_called() -> None:

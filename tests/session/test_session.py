@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
 from stelar_proto.messages import (
     AckError,
@@ -19,7 +20,7 @@ from stelar_proto.messages import (
     Join,
     Message,
 )
-from stelar_proto.session import Closed, Opened, State
+from stelar_proto.session import Opened
 
 from .peers import (
     CLIENT,

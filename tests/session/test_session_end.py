@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import MessageError, PeerTimeout, StateError, StreamEnded
 from stelar_proto.messages import Event
-from stelar_proto.session import Closed, Session, State
 from stelar_proto.session import Event as SessionEvent
+from stelar_proto.session import Session
 
 from .peers import (
     CLIENT,

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import LocalError
 from stelar_proto.messages import (
     Alive,
@@ -19,8 +20,8 @@ from stelar_proto.messages import (
     Invalid,
     Message,
 )
-from stelar_proto.session import Closed, Opened, Session, State, WebSocketSession
 from stelar_proto.session import Event as SessionEvent
+from stelar_proto.session import Opened, Session, WebSocketSession
 from stelar_proto.tcp import Dialect
 from stelar_proto.ws import Role
 

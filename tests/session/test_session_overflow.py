@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import SlowConsumer, StateError
 from stelar_proto.messages import Event
-from stelar_proto.session import Closed, State
 from stelar_proto.session import Event as SessionEvent
 
 from .peers import (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import RemoteError
 from stelar_proto.messages import (
     AckError,
@@ -20,8 +21,8 @@ from stelar_proto.messages import (
     Join,
     Message,
 )
-from stelar_proto.session import Closed, Opened, Session, State, WebSocketSession
 from stelar_proto.session import Event as SessionEvent
+from stelar_proto.session import Opened, Session, WebSocketSession
 from stelar_proto.ws import Role, UpgradeRequested
 
 from .peers import (

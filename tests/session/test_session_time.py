@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stelar_proto.channel import State
 from stelar_proto.errors import PeerTimeout, StateError
 from stelar_proto.messages import Event
-from stelar_proto.session import Session, State
+from stelar_proto.session import Session
+from tests.channel.test_heartbeat import in_time, model
 
 from .peers import (
     CLIENT,
@@ -27,7 +29,6 @@ from .peers import (
     said,
     wires,
 )
-from .test_heartbeat import in_time, model
 
 # --- connecting ---
 

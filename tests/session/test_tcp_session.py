@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import FrameError, MessageError, PeerError, PeerFailure, PeerTimeout, StreamEnded
 from stelar_proto.messages import Binary, Event, Hello, Invalid, Join
-from stelar_proto.session import Closed, Opened, Session, State
+from stelar_proto.session import Opened, Session
 from stelar_proto.tcp import Dialect
 
 from .peers import (

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from stelar_proto.channel import Closed, State
 from stelar_proto.errors import (
     HandshakeError,
     InvalidUtf8,
@@ -17,7 +18,7 @@ from stelar_proto.errors import (
     WebSocketError,
 )
 from stelar_proto.messages import AckRequest, AckResponse, Event, Invalid
-from stelar_proto.session import CLIENT_ID_HEADER, Closed, Opened, State, WebSocketSession
+from stelar_proto.session import CLIENT_ID_HEADER, Opened, WebSocketSession
 from stelar_proto.ws import RequestReceived, UpgradeRequested
 
 from .peers import (

@@ -8,18 +8,23 @@ way: what is sent arrives in the loop's next turn, as it does everywhere else.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from stelar_proto.channel import Endpoint, Lifecycle, Runtime
+from stelar_proto.channel.runtime import Address
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
+from stelar_proto.plain import ConnectionHandler, PlainServer, ServedEndpoint, WebSocketConnector
+from stelar_proto.plain.endpoint import WebSocketEndpoint
 from stelar_proto.server import ServerApplication
-from stelar_proto.session import Endpoint
 from tests.support.virtual import VirtualLoop, VirtualRuntime
 
 CAPACITY = 256 * 1024
 """Bytes that a stream holds for a side that does not read; then the other side cannot write."""
+
+P = TypeVar("P", bound=Endpoint)
 
 ADDRESS = "192.0.2.1"
 """Where clients come from."""
@@ -49,13 +54,18 @@ class StreamEnd(Protocol):
 class VirtualTransport:
     """Carries one endpoint."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, remote_address: Address | None = None) -> None:
         self.endpoint: Endpoint
         self.other: StreamEnd
+        self.opened_at = loop.now
+        self.local_address: Address | None = ("127.0.0.1", 3000)
+        self.remote_address = remote_address
         self.is_reading = True
         self.pauses = 0
         """How often reading was paused."""
         self.is_lost = False
+        self.cut_into_chunks: Callable[[bytes], Iterable[bytes]] = lambda data: (data,)
+        """What is done to each write of the other side; the chunks are not empty."""
         self._loop = loop
         self._incoming: deque[bytes] = deque()
         self._size = 0
@@ -68,6 +78,12 @@ class VirtualTransport:
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
+
+    def write(self, data: bytes) -> bool:
+        if self.is_lost or self.other.is_full:
+            return False
+        self.other.feed(data)
+        return True
 
     def pause_reading(self) -> None:
         assert self.is_reading
@@ -87,7 +103,7 @@ class VirtualTransport:
 
     def feed(self, data: bytes) -> None:
         if not self.is_lost:
-            self._incoming.append(data)
+            self._incoming.extend(self.cut_into_chunks(data) if data else (b"",))
             self._size += len(data)
             self._loop.call_soon(self._deliver)
 
@@ -102,11 +118,13 @@ class VirtualTransport:
 
     def _deliver(self) -> None:
         was_full = self.is_full
-        while self.is_reading and self._incoming and not self.is_lost:
+        if self.is_reading and self._incoming and not self.is_lost:
             data = self._incoming.popleft()
             self._size -= len(data)
-            self.endpoint.receive_data(data)
-            self._flush()
+            if self.endpoint.receive_data(data):
+                self._flush()
+            if self._incoming:  # who waits for what came has a turn in front of the next chunk
+                self._loop.call_soon(self._deliver)
         if was_full and not self.is_full:
             self.other.has_room()
 
@@ -121,6 +139,10 @@ class VirtualTransport:
             return
         while not self.other.is_full and (data := endpoint.data_to_send()):
             self.other.feed(data)
+        if endpoint.is_ending:
+            self._end_if_due(endpoint)
+
+    def _end_if_due(self, endpoint: Endpoint) -> None:
         if (endpoint.wants_eof or endpoint.is_finished) and not self._end_sent:
             self._end_sent = True
             self.other.feed(b"")
@@ -231,7 +253,7 @@ class VirtualNetwork:
         for port in ports:
             del self._listeners[port]
 
-    def dial(self, port: int, link: Link) -> None:
+    def dial(self, port: int, link: Endpoint) -> None:
         """Connect ``link`` to whoever listens on ``port``.
 
         Raises:
@@ -246,11 +268,11 @@ class VirtualNetwork:
         transport.flush_soon()
 
 
-class VirtualServer(ServerApplication):
-    """A server on the ports 3000 and 3001 of a network, or those it is told."""
+class VirtualListening(Lifecycle[P]):
+    """A network's part of a server; the application comes behind it among the bases."""
 
-    def __init__(self, network: VirtualNetwork, **options: Any) -> None:
-        super().__init__(**{"tcp_port": 3001, **options})
+    def __init__(self, network: VirtualNetwork, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._network = network
         self._listening: list[int] = []
         self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
@@ -274,20 +296,34 @@ class VirtualServer(ServerApplication):
     def connect(self, kind: str, address: str | None = ADDRESS) -> RawStream:
         """Connect a stream over which nothing has been said yet."""
         loop = self._network.loop
-        transport = VirtualTransport(loop)
+        transport = VirtualTransport(loop, None if address is None else (address, 50000))
         stream = RawStream(loop, transport)
-        self._attach(kind, transport, stream, address)
+        self._attach(kind, transport, stream)
         loop.run_until_idle()
         return stream
 
     def _accept(self, kind: str, other: VirtualTransport) -> VirtualTransport:
-        transport = VirtualTransport(self._network.loop)
-        self._attach(kind, transport, other, ADDRESS)
+        transport = VirtualTransport(self._network.loop, (ADDRESS, 50000))
+        self._attach(kind, transport, other)
         return transport
 
-    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd, address: str | None) -> None:
+    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd) -> None:
         transport.other = other
-        transport.endpoint = self.connected(kind, transport, address)
+        transport.endpoint = self.connected(kind, transport)
+
+
+class VirtualServer(VirtualListening[Any], ServerApplication):
+    """A server on the ports 3000 and 3001 of a network, or those it is told."""
+
+    def __init__(self, network: VirtualNetwork, **options: Any) -> None:
+        super().__init__(network, **{"tcp_port": 3001, **options})
+
+
+class VirtualWebSocketServer(VirtualListening[ServedEndpoint], PlainServer):
+    """A plain WebSocket server on port 8765 of a network."""
+
+    def __init__(self, network: VirtualNetwork, handler: ConnectionHandler, **options: Any) -> None:
+        super().__init__(network, handler, "127.0.0.1", 8765, **options)
 
 
 class VirtualClient(ClientApplication):
@@ -300,6 +336,21 @@ class VirtualClient(ClientApplication):
 
     async def _dial(self, link: Link) -> None:
         self._network.dial(self.target.port, link)
+
+    def _make_runtime(self) -> VirtualRuntime:
+        return self.virtual_runtime
+
+
+class VirtualConnector(WebSocketConnector):
+    """A plain WebSocket client of whoever listens on the network."""
+
+    def __init__(self, network: VirtualNetwork, url: str = "ws://localhost:8765", **options: Any) -> None:
+        super().__init__(url, **options)
+        self._network = network
+        self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
+
+    async def _dial(self, runtime: Runtime, endpoint: WebSocketEndpoint) -> None:
+        self._network.dial(self.target.port, endpoint)
 
     def _make_runtime(self) -> VirtualRuntime:
         return self.virtual_runtime

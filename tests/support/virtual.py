@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from random import Random
 from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
 
-from stelar_proto.session import WaitableEvent
+from stelar_proto.channel import WaitableEvent
 
 T = TypeVar("T")
 
@@ -71,6 +71,7 @@ class VirtualTask(Generic[T]):
         self._is_cancelled = False
         self._result: T
         self.is_done = False
+        self.ended = VirtualEvent()
         self.error: BaseException | None = None
         """What the coroutine raised."""
         self.step_soon()
@@ -120,6 +121,8 @@ class VirtualTask(Generic[T]):
                 event.waiting.append(self)
         finally:
             self._loop.current_task = None
+        if self.is_done:
+            self.ended.set()
 
 
 class Timer:
@@ -266,9 +269,12 @@ class VirtualRuntime:
         self.loop = loop
         self.deadline: float | None = None
         """When ``on_deadline`` will be called."""
+        self.clock = self.now
         self.wall_clock = loop.wall_clock
         self.entropy = loop.entropy
         self.make_event = VirtualEvent
+        self.checkpoint: Callable[[], Awaitable[object]] | None = None
+        """What is awaited where nothing has been done yet; a cancelled task is stopped where it waits."""
         self.spawned = 0
         """How many tasks there have ever been."""
         self._on_deadline = on_deadline
@@ -298,6 +304,9 @@ class VirtualRuntime:
 
     async def close(self) -> None:
         self.cancel_all()
+        for task in self._tasks:
+            if task is not self.loop.current_task:
+                await task.ended.wait()
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()

@@ -373,3 +373,34 @@ def test_what_came_before_a_wrong_frame_can_still_be_answered() -> None:
     with pytest.raises(StateError, match="closed"):
         connection.send_frame(FrameType.JSON, "answer", b"3")
     assert connection.data_to_send() == b""
+
+
+def test_this_side_of_the_stream_is_to_be_ended_when_its_last_word_was_taken() -> None:
+    def closed() -> Connection:
+        conn = Connection()
+        conn.send_frame(FrameType.JSON, "chat", b"null")
+        conn.close()
+        return conn
+
+    def disconnected() -> Connection:
+        conn = Connection()
+        conn.disconnect()
+        return conn
+
+    def refusing() -> Connection:
+        conn = Connection()
+        conn.receive_data(JSON_FRAME + b"\0\0\0\0")
+        return conn
+
+    for conn in (closed(), disconnected(), refusing()):
+        assert not conn.wants_eof
+        assert conn.data_to_send() != b""
+        assert conn.wants_eof
+
+
+def test_a_side_that_may_still_speak_does_not_end_its_stream_and_one_whose_peer_has_gone_does() -> None:
+    conn = Connection()
+    conn.receive_data(JSON_FRAME)
+    assert not conn.wants_eof
+    conn.receive_data(b"")
+    assert conn.wants_eof

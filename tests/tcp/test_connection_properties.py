@@ -261,6 +261,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @invariant()
     def states_agree(self) -> None:
         assert self.conn.state is self.state
+        assert self.conn.wants_eof is (self.state is not State.OPEN and self.to_send + self.last_words == b"")
 
     def teardown(self) -> None:
         self.flush()

@@ -89,6 +89,30 @@ def test_what_is_pipelined_behind_a_plain_request_is_ignored_in_any_chunks(rest:
         assert conn.data_to_send().endswith(b"\r\n\r\nok")
 
 
+@pytest.mark.parametrize("rest", [b"", REQUEST])
+def test_a_plain_request_is_refused_by_itself_where_only_websocket_is_spoken(rest: bytes) -> None:
+    for chunks in cuts(PLAIN + rest):
+        conn = new_connection(Role.SERVER, plain_http=False)
+        assert comparable(feed(conn, chunks)) == [refused(426, "only WebSocket is spoken here")]
+        assert conn.data_to_send() == (
+            b"HTTP/1.1 426 Upgrade Required\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Upgrade: websocket\r\n"
+            b"Content-Length: 30\r\n"
+            b"Connection: close, Upgrade\r\n"
+            b"\r\n"
+            b"only WebSocket is spoken here\n"
+        )
+        assert conn.request is not None
+        assert conn.request.path == "/health"
+
+
+def test_a_handshake_is_reported_where_only_websocket_is_spoken() -> None:
+    conn = new_connection(Role.SERVER, plain_http=False)
+    [event] = conn.receive_data(REQUEST)
+    assert isinstance(event, UpgradeRequested)
+
+
 # --- The upgrade ------------------------------------------------------------------------------
 
 

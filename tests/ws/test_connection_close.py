@@ -15,6 +15,7 @@ from .feeding import (
     FIRST_TEXT,
     PING,
     PONG,
+    REQUEST,
     TEXT,
     both_roles,
     bytewise,
@@ -286,3 +287,41 @@ def test_nothing_can_be_sent_behind_a_close_of_our_own_or_without_a_handshake(ro
     conn = open_connection(role)
     conn.receive_data(b"")
     assert not conn.can_send
+
+
+# --- The end of the stream (section 7.1.1) ------------------------------------------------------------------
+
+
+def test_behind_a_close_handshake_the_server_ends_its_stream_first() -> None:
+    server, client = open_connection(Role.SERVER), open_connection(Role.CLIENT)
+    server.close()
+    assert not server.wants_eof
+    client.receive_data(server.data_to_send())
+    server.receive_data(client.data_to_send())
+    assert (server.wants_eof, client.wants_eof) == (True, False)
+    client.receive_data(b"")
+    assert client.wants_eof
+
+
+def test_a_server_ends_its_stream_when_its_last_words_were_taken() -> None:
+    conn = open_connection(Role.SERVER)
+    conn.receive_data(sent_to(Role.SERVER, CLOSE))
+    assert not conn.wants_eof
+    conn.data_to_send()
+    assert conn.wants_eof
+    refusing = new_connection(Role.SERVER)
+    refusing.receive_data(REQUEST)
+    assert not refusing.wants_eof
+    refusing.respond(403)
+    assert not refusing.wants_eof
+    refusing.data_to_send()
+    assert refusing.wants_eof
+
+
+@both_roles
+@pytest.mark.parametrize("data", [b"\xff", b""], ids=["fault", "end"])
+def test_without_a_close_handshake_either_side_ends_its_stream_at_once(role: Role, data: bytes) -> None:
+    for conn in (open_connection(role), closing_connection(role), new_connection(role)):
+        conn.receive_data(data)
+        conn.data_to_send()
+        assert conn.wants_eof

@@ -159,6 +159,14 @@ def test_without_limits_sizes_are_not_judged(role: Role) -> None:
 
 
 @both_roles
+def test_without_limits_the_sum_of_the_sizes_is_not_judged_either(role: Role) -> None:
+    conn = open_connection(role, max_frame_size=None, max_message_size=None)
+    longest = b"\x80\xff\x7f" + b"\xff" * 7 + MASK if role is Role.SERVER else b"\x80\x7f\x7f" + b"\xff" * 7
+    assert feed(conn, [sent_to(role, FIRST_BINARY, b"ab"), longest]) == []
+    assert conn.state is State.OPEN
+
+
+@both_roles
 def test_a_message_of_too_many_fragments_is_refused_at_the_header_of_the_first_too_many(role: Role) -> None:
     reason = "a message has more than 3 frames"
     three = sent_to(role, FIRST_TEXT) + sent_to(role, NEXT) + sent_to(role, CONTINUATION, b"x")
@@ -308,6 +316,39 @@ def test_fragments_are_parts_with_control_frames_between_them(role: Role) -> Non
         PartReceived(b"\xe2", False),
         PartReceived(b"", True),
     ]
+
+
+@both_roles
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+def test_what_was_collected_until_parts_are_wanted_comes_with_the_next_part(role: Role, kind: int) -> None:
+    conn = open_connection(role)
+    data = sent_to(role, kind, b"abcdef")
+    of = bytes if kind == BINARY else bytes.decode
+    assert not conn.deliver_parts
+    assert conn.receive_data(data[:-3]) == []
+    assert conn.collected_size == 3
+    conn.deliver_parts = True
+    assert conn.deliver_parts
+    assert conn.collected_size == 3
+    assert conn.receive_data(data[-3:-2]) == [PartReceived(of(b"abcd"), False)]
+    assert conn.collected_size == 0
+    conn.deliver_parts = False
+    assert conn.receive_data(data[-2:-1]) == []
+    assert conn.collected_size == 1
+    assert conn.receive_data(data[-1:]) == [PartReceived(of(b"ef"), True)]  # it began in parts, so it ends so
+    assert conn.collected_size == 0
+    whole = conn.receive_data(sent_to(role, kind, b"whole"))
+    assert whole == [BinaryReceived(b"whole") if kind == BINARY else TextReceived("whole")]
+
+
+@both_roles
+def test_parts_cannot_be_asked_of_a_connection_that_has_ended(role: Role) -> None:
+    conn = open_connection(role)
+    conn.receive_data(sent_to(role, FIRST_BINARY, b"abc"))
+    conn.receive_data(b"")
+    conn.deliver_parts = True
+    assert not conn.deliver_parts
+    assert conn.collected_size == 0
 
 
 @both_roles

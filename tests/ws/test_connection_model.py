@@ -47,6 +47,7 @@ class Side:
         self.parts: list[str] | None = None
         self.close_sent: Close | None = None
         self.echo: Closed | None = None  # leaves behind what is sent until the next flush
+        self.peer_ended = False
 
     @property
     def can_send(self) -> bool:
@@ -61,8 +62,15 @@ class Side:
             with pytest.raises(StateError):
                 call()
 
+    @property
+    def wants_eof(self) -> bool:
+        """Once all is flushed: RFC 6455, section 7.1.1."""
+        is_first = self.conn.role is Role.SERVER or self.conn.close_received is None
+        return self.state is State.CLOSED and (is_first or self.peer_ended)
+
     def flush(self) -> None:
         self.pipe += self.conn.data_to_send()
+        assert self.conn.wants_eof is self.wants_eof
         if self.echo is not None:
             self.said.append(self.echo)
             self.echo = None
@@ -192,6 +200,7 @@ class TwoConnections(RuleBasedStateMachine):
     def end_the_stream(self, name: str) -> None:
         receiver, sender = self.sides[name], self.sides["server" if name == "client" else "client"]
         events = receiver.conn.receive_data(b"")
+        receiver.peer_ended = True
         if receiver.state is State.CLOSED:
             assert events == []
         else:

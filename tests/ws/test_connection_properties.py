@@ -112,6 +112,28 @@ def test_parts_add_up_to_what_was_sent(role: Role, commands: list[Command], cuts
     assert joined(events) == wanted
 
 
+@both_roles
+@MANY
+@given(
+    st.lists(COMMANDS, max_size=4),
+    CUTS,
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=12),
+)
+def test_switching_parts_on_and_off_at_any_moment_gives_the_same_messages(
+    role: Role, commands: list[Command], cuts: list[int], switches: list[tuple[int, bool]]
+) -> None:
+    other = Role.CLIENT if role is Role.SERVER else Role.SERVER
+    sender, receiver = open_connection(role), open_connection(other)
+    wanted = [carry_out(sender, command) for command in commands]
+    at = dict(switches)
+    events: list[Event] = []
+    for number, chunk in enumerate(cut(sender.data_to_send(), cuts)):
+        receiver.deliver_parts = at.get(number, receiver.deliver_parts)
+        events += receiver.receive_data(chunk)
+    assert joined(events) == wanted
+    assert receiver.collected_size == 0
+
+
 def joined(events: list[Event]) -> list[Event]:
     """Parts as the messages that they make; what comes between them stays where it was."""
     whole: list[Event] = []

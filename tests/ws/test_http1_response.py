@@ -72,10 +72,18 @@ def test_the_sample_of_the_rfc_is_read_with_the_frames_behind_it() -> None:
         (b"HTTP/1.1 101", ""),
         (b"HTTP/1.1 101 \xa1Hola! \t x", "\xa1Hola! \t x"),
         (b"HTTP/1.1 101  two", " two"),
+        (b"HTTP/1.2 101 x", "x"),  # RFC 9110, section 2.5: read as 1.1
     ],
 )
 def test_the_reason_is_free_text_and_may_be_missing(line: bytes, reason: str) -> None:
     assert read_every_way(ResponseReader, line + b"\r\n\r\n") == (Response(101, reason, Headers()), b"")
+
+
+def test_folded_header_lines_are_read_as_one() -> None:
+    """RFC 9112, section 5.2: a user agent MUST put spaces in the place of a fold."""
+    data = b"HTTP/1.1 101 x\r\nX:\r\n a\t\r\n\t b: c \r\nY: d\r\n  \r\n\r\n"
+    response = Response(101, "x", Headers([("X", "a b: c"), ("Y", "d")]))
+    assert read_every_way(ResponseReader, data) == (response, b"")
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 304, 400, 426, 503, 599])
@@ -120,12 +128,13 @@ def test_the_limits_of_a_head_count_anew_behind_an_interim_response() -> None:
         (b"HTTP/1.1 10\xb2 x\r\n", "the first line is not"),
         (b"HTTP/1.1  101 x\r\n", "the first line is not"),
         (b"HTTP/1.1\r\n", "the first line is not"),
-        (b"HTTP/1.2 101 x\r\n", "the first line is not"),
         (b"HTTP/1.1 101 a\0b\r\n", "the first line is not"),
         (b"HTTP/1.1 101 a\x1b\r\n", "the first line is not"),
         (b"HTTP/1.1 101 a\rb\r\n", "a CR stands within a line"),
         (b"HTTP/1.1 101 x\n", "a line ends with a bare LF"),
-        (b"HTTP/1.1 101 x\r\nX: a\r\n b\r\n", "a header line is folded"),
+        (b"HTTP/1.1 101 x\r\n X: a\r\n", "a header line is folded"),
+        (b"HTTP/1.1 101 x\r\nX: a\r\n b\0\r\n", "the value of header X has control characters"),
+        (b"HTTP/1.1 101 x\r\nX: a\r\n" + b" b\r\n" * 3, "there are more than 3 header lines"),
         (b"HTTP/1.1 101 x\r\nX : a\r\n", "white space stands between"),
         (b"HTTP/1.1 101 x\r\nX\r\n", "a header line has no colon"),
         (b"HTTP/1.1 101 x\r\nX: \0\r\n", "the value of header X has control characters"),

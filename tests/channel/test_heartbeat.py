@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stelar_proto.session.heartbeat import Beat, Heartbeat
+from stelar_proto.channel.heartbeat import Beat, Heartbeat
 
 NOTHING, PING, DEAD = Beat.NOTHING, Beat.PING, Beat.DEAD
 

@@ -1,24 +1,24 @@
 """Between a session and its handlers: one event at a time, in order, and no faster than they are handled.
 
-Handlers that are plain functions run inside :meth:`Endpoint.receive_data`, with no task and no coroutine.
+Handlers that are plain functions run inside :meth:`Dispatcher.receive_data`, with no task and no coroutine.
 When one returns an awaitable, a task awaits it and goes on with what came in meanwhile; acks and heartbeats
 are not events for handlers and never wait. When more than ``inbox_limit`` events wait, reading pauses.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from logging import Logger
 from typing import Any
 
-from .arguments import Handler, is_awaitable
-from .events import Closed, Event
-from .runtime import Runtime, Transport, WaitableEvent
+from stelar_proto.channel import Closed, Endpoint, Runtime, State
+from stelar_proto.channel.handlers import Handler, is_awaitable
+
+from .events import Event
 from .session import Session
-from .state import State
 
 Deferred = Coroutine[Any, Any, None]
 """The rest of an event's handling, for a task to run."""
@@ -28,8 +28,8 @@ Deferred = Coroutine[Any, Any, None]
 _PATIENCE = 16
 
 
-class Endpoint(ABC):
-    """One connection as its transport drives it; a server's peers and a client's connections derive from it.
+class Dispatcher(Endpoint):
+    """A connection whose events go to handlers; a server's peers and a client's connections derive from it.
 
     Arguments:
         session: the protocol.
@@ -38,114 +38,17 @@ class Endpoint(ABC):
         inbox_limit: how many events may wait for a handler before reading pauses.
     """
 
-    __slots__ = (
-        "_busy",
-        "_drained",
-        "_inbox",
-        "_inbox_limit",
-        "_logger",
-        "_runtime",
-        "end",
-        "paused",
-        "session",
-        "transport",
-    )
+    __slots__ = ("_busy", "_inbox", "_inbox_limit")
+
+    session: Session
 
     def __init__(self, session: Session, runtime: Runtime, logger: Logger, *, inbox_limit: int = 64) -> None:
-        self.session = session
-        self.transport: Transport | None = None
-        self.paused = False
-        self.end: Closed | None = None
-        """How the session ended."""
-        self._runtime = runtime
-        self._logger = logger
+        super().__init__(session, runtime, logger)
         self._inbox: deque[Event] = deque()
         self._inbox_limit = inbox_limit
         self._busy = False  # an event is being handled; whoever does so takes the next from the inbox
-        self._drained: WaitableEvent | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.session!r}>"
-
-    # --- For the transport ------------------------------------------------------------------------------
-
-    def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream; ``b""`` is its end."""
-        try:
-            events = self.session.receive_data(data, self._runtime.now())
-            if events:
-                self._take(events)
-        except Exception:
-            self._break_off()
-
-    def connection_lost(self) -> None:
-        """The stream is gone. The transport's last call, exactly once, whatever came before."""
-        self.transport = None
-        try:
-            self._take(self.session.connection_lost(self._runtime.now()))
-        except Exception:
-            self._break_off()
-
-    def handle_deadline(self, now: float) -> None:
-        """Do what is due."""
-        try:
-            events = self.session.handle_deadline(now)
-            if events:
-                self._take(events)
-        except Exception:
-            self._break_off()
-        self.flush_soon()
-
-    def _break_off(self) -> None:
-        """A fault of the library: it is reported, and costs this connection only, whatever the loop."""
-        self._logger.exception("a connection is cut: a fault of the library")
-        self.session.abort(Closed(1006, "", None))
-        self.flush_soon()
-
-    def next_deadline(self) -> float | None:
-        """When :meth:`handle_deadline` wants to be called."""
-        return self.session.next_deadline()
-
-    def data_to_send(self) -> bytes:
-        """Return the next bytes to send."""
-        data = self.session.data_to_send()
-        if self._drained is not None and not self.session.outbox.congested:
-            self._wake_drained()
-        return data
-
-    @property
-    def wants_eof(self) -> bool:
-        """Whether our side of the stream should be ended."""
-        return self.session.wants_eof
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the socket can be closed."""
-        return self.session.is_finished
-
-    @property
-    def is_aborted(self) -> bool:
-        """Whether the socket is to be cut."""
-        return self.session.is_aborted
 
     # --- For the application ----------------------------------------------------------------------------
-
-    def flush_soon(self) -> None:
-        """Tell the transport that there is something to send."""
-        if self.transport is not None:
-            self.transport.flush_soon()
-
-    async def drain(self) -> None:
-        """Wait until the outbox is below its low-water mark, or the connection has ended."""
-        while self.session.outbox.congested and self.session.state is not State.CLOSED:
-            if self._drained is None:
-                self._drained = self._runtime.make_event()
-            await self._drained.wait()
-
-    def _wake_drained(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
-            self._drained = None
 
     async def ask(self, ack: str, event: str, data: object, *, timeout: float) -> Any:
         """Ask the peer and wait for the answer; see :meth:`Session.request` for the arguments.
@@ -169,13 +72,7 @@ class Endpoint(ABC):
         return pending.result()
 
     def close(self, code: int, reason: str) -> None:
-        """End the conversation behind everything that was sent; does nothing when it has ended already.
-
-        Raises:
-            MessageError: the close code must not be sent.
-        """
-        self.session.close(code, reason, self._runtime.now())
-        self.flush_soon()
+        super().close(code, reason)
         self._regulate()
 
     # --- Events in order --------------------------------------------------------------------------------
@@ -183,10 +80,6 @@ class Endpoint(ABC):
     @abstractmethod
     def _handle(self, event: Event) -> Deferred | None:
         """Handle ``event``; return the rest if an awaitable came up. Must not raise."""
-
-    @abstractmethod
-    def _on_closed(self, event: Closed) -> None:
-        """The session ended: leave every registry. Its handlers run when its turn comes."""
 
     def _take(self, events: Sequence[Event]) -> None:
         self._inbox.extend(events)
@@ -232,14 +125,6 @@ class Endpoint(ABC):
                 raise
             self._break_off()
 
-    def _leave(self, end: Closed) -> None:
-        """As soon as the session has ended, though not before what was received first is being handled."""
-        if self.end is None:
-            self.end = end
-            self.session.seal()
-            self._wake_drained()
-            self._on_closed(end)
-
     def _regulate(self) -> None:
         """Pause reading when the handlers have fallen behind, and go on when they have caught up."""
         waiting, limit = len(self._inbox), self._inbox_limit
@@ -252,15 +137,6 @@ class Endpoint(ABC):
                 self._pause(True)
         elif waiting <= limit // 2 or (is_awaited and waiting < full):
             self._pause(False)
-
-    def _pause(self, paused: bool) -> None:
-        self.paused = paused
-        self.session.pause(paused, self._runtime.now())
-        if self.transport is not None:
-            if paused:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
 
     # --- Calling handlers -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from stelar_proto.session import Deadlines
+from stelar_proto.channel import Deadlines
 
 
 class Member:

@@ -39,14 +39,17 @@ class Outbox:
 
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
-        size = self.size + len(frame)
-        if size > self._limit:
+        if self.size + len(frame) > self._limit:
             return False
+        self.append(frame)
+        return True
+
+    def append(self, frame: bytes) -> None:
+        """Append ``frame`` whatever the limit: for a caller who waits while the outbox is congested."""
         self._frames.append(frame)
-        self.size = size
+        self.size = size = self.size + len(frame)
         if size > self._high_water:
             self.congested = True
-        return True
 
     def take(self) -> bytes:
         """Cut off the frames to write next, about 64 KiB of them or one that is larger; ``b""`` if empty."""

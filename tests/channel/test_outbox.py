@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stelar_proto.session import Outbox
+from stelar_proto.channel import Outbox
 
 WRITE = 64 * 1024
 
@@ -119,3 +119,17 @@ def test_what_was_taken_leaves_in_order_within_the_bound(limit: int, steps: list
         held = sum(map(len, waiting))
         congested = held > min(64 * 1024, limit // 2) or (congested and held > min(16 * 1024, limit // 8))
         assert (outbox.size, len(outbox), outbox.congested) == (held, len(waiting), congested)
+
+
+def test_append_takes_a_frame_whatever_the_limit_and_tells_that_it_is_congested() -> None:
+    outbox = Outbox(1000, high_water=100, low_water=10)
+    outbox.append(b"x" * 100)
+    assert not outbox.congested
+    outbox.append(b"y" * 5000)
+    assert outbox.congested
+    assert outbox.size == 5100
+    assert not outbox.push(b"z")  # which keeps to the limit still
+    assert not outbox.has_room_for(b"z")
+    assert outbox.take() == b"x" * 100 + b"y" * 5000
+    assert not outbox.congested
+    assert outbox.has_room_for(b"z" * 1000)

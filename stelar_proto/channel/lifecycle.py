@@ -1,29 +1,54 @@
-"""Starting, serving and stopping: the order of things, the same on every event loop.
+"""Starting, serving and stopping: the order of things, the same on every event loop, whatever is served.
 
-What listens, and how a signal arrives, is a runtime's part; who is told what at the end is the application's.
+What listens, and how a signal arrives, is a runtime's part; what a new connection is, the application's.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import partial
+from logging import Logger
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from stelar_proto.errors import StateError
-from stelar_proto.session import Runtime, WaitableEvent
 
-from .config import ServerConfig
+from .deadlines import Deadlines
+from .endpoint import Endpoint
+from .events import Closed
+from .runtime import Runtime, Transport, WaitableEvent
+
+P = TypeVar("P", bound=Endpoint)
+
+_GOODBYE = (1001, "Server shutting down")
 
 
-class Lifecycle(ABC):
-    """What a server does besides serving clients.
+class ServingConfig(Protocol):
+    """What every server can be told."""
+
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def close_timeout(self) -> float: ...
+    @property
+    def shutdown_timeout(self) -> float: ...
+
+
+class Lifecycle(ABC, Generic[P]):
+    """What a server does besides serving clients, and its open connections.
 
     Arguments:
-        config: where to listen, and how long stopping may take.
+        config: how long things may take.
+        logger: where the server reports.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServingConfig, logger: Logger) -> None:
         self.config = config
+        self.logger = logger
+        self._peers: set[P] = set()  # every open connection, admitted or not
+        self._deadlines = Deadlines(lambda _: None)
+        self._emptied: WaitableEvent | None = None  # set when all have gone; there while the server stops
         self._runtime: Runtime | None = None
         self._ports: list[int] = []
         self._stop_requested: WaitableEvent | None = None  # there while the server runs
@@ -38,19 +63,63 @@ class Lifecycle(ABC):
 
     @abstractmethod
     async def _listen(self, kind: str, host: str, port: int) -> int:
-        """Have connections of ``kind`` come in; return the port."""
+        """Have connections of ``kind`` come in, each to :meth:`connected`; return the port."""
 
     @abstractmethod
     def _stop_listening(self) -> None:
         """Have no more connections come in."""
 
     @abstractmethod
-    def shut_down(self) -> WaitableEvent:
-        """Say goodbye to every client and take no new ones; the returned event is set when all have gone."""
+    def _addresses(self) -> Iterable[tuple[str, str, int]]:
+        """Return where to listen: for what kind of connection, on which host and port."""
 
     @abstractmethod
+    def connected(self, kind: str, transport: Transport) -> P:
+        """A connection of ``kind`` came in; :meth:`_enroll` and return what its transport is to drive."""
+
+    # --- Connections ----------------------------------------------------------------------------------------
+
+    def _enroll(self, peer: P, transport: Transport) -> None:
+        """Keep a new connection, and its deadlines, until :meth:`forget`."""
+        peer.transport = transport
+        self._peers.add(peer)
+        peer.session.on_deadline_changed = partial(self._deadlines.schedule, peer)
+        self._deadlines.schedule(peer)
+
+    def forget(self, peer: P) -> None:
+        """A connection is gone for good."""
+        self._peers.discard(peer)
+        self._deadlines.remove(peer)
+        peer.session.on_deadline_changed = None
+        if self._emptied is not None and not self._peers:
+            self._emptied.set()
+
+    def handle_deadlines(self) -> None:
+        """The timer that :meth:`Runtime.set_timer` was asked for has come."""
+        self._deadlines.run(self.runtime.now())
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether new connections are to be turned away."""
+        return self._emptied is not None
+
+    def shut_down(self) -> WaitableEvent:
+        """Say goodbye to every client and take no new ones; the returned event is set when all have gone.
+
+        A second call goes on waiting for the same.
+        """
+        if self._emptied is None:
+            self._emptied = self.runtime.make_event()
+            for peer in tuple(self._peers):
+                peer.close(*_GOODBYE)
+            if not self._peers:
+                self._emptied.set()
+        return self._emptied
+
     def cut_all(self) -> None:
         """Cut every connection that is left."""
+        for peer in tuple(self._peers):
+            peer.abort(Closed(*_GOODBYE, None))
 
     # --- Running --------------------------------------------------------------------------------------------
 
@@ -74,6 +143,8 @@ class Lifecycle(ABC):
         if self._runtime is not None:
             raise StateError("the server is running already; stop() it before starting it again")
         self._runtime = runtime
+        self._emptied = None
+        self._deadlines = Deadlines(runtime.set_timer)
         self._stop_requested = runtime.make_event()
         self._stop_requests = 0
 
@@ -90,13 +161,12 @@ class Lifecycle(ABC):
             StateError: the server is running already.
             OSError: a port is in use, or not ours to use; the message names it.
         """
-        config, runtime = self.config, self._make_runtime()
+        runtime = self._make_runtime()
         self.begin(runtime)
         try:
             await runtime.start()
-            self._ports = [await self._listen("ws", config.host, config.port)]
-            if config.tcp_port is not None:
-                self._ports.append(await self._listen("tcp", config.tcp_host or config.host, config.tcp_port))
+            for address in self._addresses():
+                self._ports.append(await self._listen(*address))
         except BaseException:
             self._stop_listening()
             self.cut_all()  # on one port somebody may have come already
@@ -153,10 +223,6 @@ class Lifecycle(ABC):
         if not self._ports:
             raise StateError("the server is not running: start it first")
         return self._ports[0]
-
-    def get_tcp_port(self) -> int | None:
-        """Return the TCP port that is listened on; None if there is none."""
-        return self._ports[1] if len(self._ports) > 1 else None
 
     def request_stop(self) -> None:
         """Have ``serve_forever()`` stop the server, as a signal does; called again, cut who is left."""

@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel import Closed, Deadlines, State
 from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
 from stelar_proto.messages import Event
-from stelar_proto.session import (
-    Closed,
-    Deadlines,
-    Endpoint,
-    Session,
-    SessionConfig,
-    State,
-    TcpSession,
-    WebSocketSession,
-)
-from stelar_proto.session.endpoint import Deferred
+from stelar_proto.session import Deferred, Dispatcher, Session, SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Role, UpgradeRequested
 from tests.support.memory import RawStream, VirtualTransport
@@ -33,7 +24,7 @@ PATIENCE = 16 * LIMIT
 LOGGER = logging.getLogger("stelar.test")
 
 
-class Recorder(Endpoint):
+class Recorder(Dispatcher):
     """Calls :attr:`handler` with the data of every event; everything it saw stands in :attr:`seen`."""
 
     def __init__(self, session: Session, runtime: VirtualRuntime) -> None:

@@ -6,8 +6,11 @@ No call of these calls back before it returns: what it causes comes in a later t
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
+
+Address: TypeAlias = tuple[str, int]
+"""Of one end of a connection: IP address and port."""
 
 
 class WaitableEvent(Protocol):
@@ -15,14 +18,24 @@ class WaitableEvent(Protocol):
 
     def set(self) -> None: ...
 
-    async def wait(self) -> object: ...
+    def wait(self) -> Awaitable[object]: ...
 
 
 class Runtime(Protocol):
     """An event loop, as far as a server or a client knows it."""
 
+    @property
+    def checkpoint(self) -> Callable[[], Awaitable[object]] | None:
+        """Awaited where nothing has been done yet, for a cancellation that is due; None where whoever waits
+        is told of it anyway."""
+        ...
+
     def now(self) -> float:
         """Return the loop's clock, seconds; it never goes back."""
+        ...
+
+    def clock(self) -> float:
+        """Return the finest clock there is, seconds, to measure with; deadlines are the loop's."""
         ...
 
     def wall_clock(self) -> float:
@@ -61,8 +74,25 @@ class Runtime(Protocol):
 class Transport(Protocol):
     """A stream of bytes that carries one endpoint."""
 
+    opened_at: float
+    """When the connection came in, or was begun: TLS is behind that."""
+
+    @property
+    def local_address(self) -> Address | None:
+        """Our end; None where the system does not tell."""
+        ...
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's end; None where the system does not tell, as when the connection is gone."""
+        ...
+
     def flush_soon(self) -> None:
         """There is something to send, or to end; take it before the loop waits again."""
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Send ``data`` now, past an endpoint that has nothing to send; False if it has to wait its turn."""
         ...
 
     def pause_reading(self) -> None:

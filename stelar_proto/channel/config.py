@@ -1,0 +1,55 @@
+"""What all connections of a server or client have in common, and which values make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelConfig:
+    """The options of a channel. Times in seconds, sizes in bytes.
+
+    Arguments:
+        connect_timeout: from the first moment to the end of the handshake.
+        heartbeat_interval: silence after which a ping is sent; None for never.
+        heartbeat_timeout: how long an unanswered ping may stand.
+        close_timeout: how long the peer may take to close.
+        outbox_limit: what may wait to be sent.
+
+    Raises:
+        ValueError: a value makes no sense; the message names every such one.
+    """
+
+    connect_timeout: float = 10.0
+    heartbeat_interval: float | None = 30.0
+    heartbeat_timeout: float = 60.0
+    close_timeout: float = 5.0
+    outbox_limit: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _problems(self) -> list[str]:
+        problems = [
+            f"{name} must be a positive number, not {value!r}"
+            for name in ("connect_timeout", "heartbeat_interval", "heartbeat_timeout", "close_timeout")
+            if not _is_positive(value := getattr(self, name))
+            and not (name == "heartbeat_interval" and value is None)
+        ]
+        problems += not_positive_whole(self, ("outbox_limit",))
+        return problems
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def not_positive_whole(config: object, names: Iterable[str]) -> Iterator[str]:
+    """Say of each option in ``names`` that it must be a positive whole number, if it is none."""
+    for name in names:
+        value = getattr(config, name)
+        if not (type(value) is int and value > 0):
+            yield f"{name} must be a positive whole number, not {value!r}"

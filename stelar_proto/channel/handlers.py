@@ -1,0 +1,28 @@
+"""Functions of an application's own, plain or ``async``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, TypeVar
+
+Handler = Callable[..., Any]
+"""A plain function or an ``async def``, or anything else that is called and may return an awaitable."""
+
+H = TypeVar("H", bound=Handler)
+
+
+def check_handler(handler: H) -> H:
+    """Return ``handler`` if it can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(handler):
+        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
+    return handler
+
+
+def is_awaitable(result: object) -> bool:
+    """Tell whether a handler's result must be awaited."""
+    return type(result) is CoroutineType or hasattr(result, "__await__")

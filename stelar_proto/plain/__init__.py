@@ -1,0 +1,20 @@
+"""WebSocket and nothing else: connections with ``recv`` and ``send``, for both roles, without a socket."""
+
+from .client import WebSocketConnector
+from .config import ConnectConfig, ConnectOptions, ServeConfig, ServeOptions
+from .connection import WebSocketConnection
+from .endpoint import WebSocketEndpoint
+from .server import ConnectionHandler, PlainServer, ServedEndpoint
+
+__all__ = [
+    "ConnectConfig",
+    "ConnectOptions",
+    "ConnectionHandler",
+    "PlainServer",
+    "ServeConfig",
+    "ServeOptions",
+    "ServedEndpoint",
+    "WebSocketConnection",
+    "WebSocketConnector",
+    "WebSocketEndpoint",
+]

@@ -1,0 +1,134 @@
+"""What a plain WebSocket server or client can be told, with its defaults, checked when it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import Logger
+from typing import TypeAlias, TypedDict
+
+from stelar_proto.channel import ChannelConfig, HttpResponse
+from stelar_proto.channel.config import not_positive_whole
+from stelar_proto.ws import Headers, Request
+from stelar_proto.ws.headers import is_token
+
+ProcessRequest: TypeAlias = Callable[[Request], HttpResponse | Awaitable[HttpResponse | None] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketConfig(ChannelConfig):
+    """The options of both roles. Times in seconds, sizes in bytes.
+
+    Arguments, beside those of :class:`~stelar_proto.channel.ChannelConfig`, of which ``outbox_limit`` bounds
+    the pongs for a peer that does not read; ``send()`` waits instead:
+        subprotocols: names, the preferred one first.
+        max_size: of a received message; a larger one ends the connection at its header. None for no limit.
+        inbox_limit: messages, or parts of one, that may wait for ``recv()`` before reading pauses.
+        inbox_size: bytes that may, an unfinished message included.
+        logger: where things are reported.
+
+    Raises:
+        ValueError: a value makes no sense; the message names every such one.
+    """
+
+    subprotocols: Sequence[str] = ()
+    max_size: int | None = 10 * 1024 * 1024
+    inbox_limit: int = 64
+    inbox_size: int = 1024 * 1024
+    logger: Logger | None = None
+
+    def _problems(self) -> list[str]:
+        problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
+        problems += not_positive_whole(self, ("inbox_limit", "inbox_size"))
+        if self.max_size is not None:
+            problems += not_positive_whole(self, ("max_size",))
+        if isinstance(self.subprotocols, str):  # a string is a sequence of strings too
+            problems.append(f"subprotocols is a sequence of names: [{self.subprotocols!r}]")
+        else:
+            problems += [
+                f"a subprotocol is an HTTP token, not {name!r}"
+                for name in self.subprotocols
+                if not (isinstance(name, str) and is_token(name))
+            ]
+        return problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig(WebSocketConfig):
+    """The options of a server.
+
+    Arguments, beside those of :class:`WebSocketConfig`:
+        origins: the Origin fields that are let in, others are refused with 403; None among them stands for
+            requests without one. None lets everybody in.
+        process_request: called with each request in front of everything else, plain or ``async``: what it
+            returns is the answer; None leaves that to the server.
+        max_connections: at once; one more is refused with 503.
+        shutdown_timeout: how long ``stop()`` waits for the clients to go and for the handlers to end.
+    """
+
+    origins: Sequence[str | None] | None = None
+    process_request: ProcessRequest | None = None
+    max_connections: int = 10_000
+    shutdown_timeout: float = 10.0
+
+    def _problems(self) -> list[str]:
+        problems = WebSocketConfig._problems(self)
+        problems += not_positive_whole(self, ("max_connections",))
+        timeout = self.shutdown_timeout
+        if not (isinstance(timeout, int | float) and timeout >= 0):
+            problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
+        if isinstance(self.origins, str):
+            problems.append(f"origins is a sequence of origins: [{self.origins!r}]")
+        if self.process_request is not None and not callable(self.process_request):
+            problems.append(f"process_request must be a function, not {self.process_request!r}")
+        return problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectConfig(WebSocketConfig):
+    """The options of a client.
+
+    Arguments, beside those of :class:`WebSocketConfig`:
+        headers: more header fields for the handshake, by name.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def _problems(self) -> list[str]:
+        problems = WebSocketConfig._problems(self)
+        if isinstance(self.headers, Mapping | Headers):
+            try:
+                Headers(self.headers)
+            except (TypeError, ValueError) as error:
+                problems.append(str(error))
+        else:
+            problems.append(f"headers is a mapping of names to values, not {type(self.headers).__name__}")
+        return problems
+
+
+class _Options(TypedDict, total=False):
+    connect_timeout: float
+    heartbeat_interval: float | None
+    heartbeat_timeout: float
+    close_timeout: float
+    outbox_limit: int
+    subprotocols: Sequence[str]
+    max_size: int | None
+    inbox_limit: int
+    inbox_size: int
+    logger: Logger | None
+
+
+class ServeOptions(_Options, total=False):
+    """The keywords of ``serve_websocket``: see :class:`ServeConfig`."""
+
+    origins: Sequence[str | None] | None
+    process_request: ProcessRequest | None
+    max_connections: int
+    shutdown_timeout: float
+
+
+class ConnectOptions(_Options, total=False):
+    """The keywords of ``connect_websocket``: see :class:`ConnectConfig`."""
+
+    headers: Mapping[str, str]

@@ -1,0 +1,52 @@
+"""Connections to a server on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from stelar_proto.channel import Endpoint
+
+from .transport import AsyncioRuntime, EndpointProtocol
+
+
+async def dial(
+    runtime: AsyncioRuntime,
+    endpoint: Endpoint,
+    host: str,
+    port: int,
+    *,
+    context: ssl.SSLContext | None,
+    connect_timeout: float,
+    close_timeout: float,
+) -> None:
+    """Connect to ``host`` and have the stream drive ``endpoint``.
+
+    Arguments:
+        runtime: the loop of the endpoint.
+        endpoint: its side of the conversation; it begins when this returns.
+        host: a name or an IP address.
+        port: the TCP port.
+        context: for TLS; None for a plain stream.
+        connect_timeout: seconds, for all of it.
+        close_timeout: seconds that closing the stream may take later.
+
+    Raises:
+        OSError: what went wrong, ``TimeoutError`` and ``ssl.SSLError`` among it.
+    """
+
+    def attach(protocol: EndpointProtocol) -> Endpoint:
+        endpoint.transport = protocol
+        return endpoint
+
+    try:
+        async with asyncio.timeout(connect_timeout):
+            await asyncio.get_running_loop().create_connection(
+                lambda: EndpointProtocol(runtime, attach, close_timeout=close_timeout),
+                host,
+                port,
+                ssl=context,
+                ssl_shutdown_timeout=None if context is None else close_timeout,
+            )
+    except TimeoutError as error:
+        raise TimeoutError(f"no connection within {connect_timeout:g} s") from error

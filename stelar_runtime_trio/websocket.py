@@ -1,0 +1,118 @@
+"""Plain WebSocket on trio: ``serve_websocket`` and ``connect_websocket``."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+from typing import Unpack
+
+import trio
+
+from stelar_proto.channel import Runtime
+from stelar_proto.plain import (
+    ConnectionHandler,
+    ConnectOptions,
+    PlainServer,
+    ServedEndpoint,
+    ServeOptions,
+    WebSocketConnector,
+    WebSocketEndpoint,
+)
+
+from .dialing import dial
+from .listening import Listening
+from .tls import TlsOption, client_context
+from .transport import TrioRuntime
+
+
+class WebSocketServer(Listening[ServedEndpoint], PlainServer):
+    """What :func:`serve_websocket` returns."""
+
+
+class Connector(WebSocketConnector):
+    """What :func:`connect_websocket` returns."""
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None, **options: Unpack[ConnectOptions]) -> None:
+        super().__init__(url, **options)
+        self._tls = tls
+
+    def _make_runtime(self) -> TrioRuntime:
+        return TrioRuntime(self.handle_deadlines)
+
+    async def _dial(self, runtime: Runtime, endpoint: WebSocketEndpoint) -> None:
+        assert isinstance(runtime, TrioRuntime)
+        target, config = self.target, self.config
+        await dial(
+            runtime,
+            endpoint,
+            target.host,
+            target.port,
+            context=client_context(self._tls, logger=self.logger) if target.secure else None,
+            connect_timeout=config.connect_timeout,
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True):  # bounded by close_timeout
+            await super().__aexit__(kind, error, trace)
+
+
+def serve_websocket(
+    handler: ConnectionHandler,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    tls: TlsOption = None,
+    **options: Unpack[ServeOptions],
+) -> WebSocketServer:
+    """Return a WebSocket server, and nothing else; ``async with`` starts and stops it.
+
+    ::
+
+        async def echo(ws):
+            async for message in ws:  # str or bytes
+                await ws.send(message)
+
+        async with serve_websocket(echo, port=8765) as server:
+            ...  # serves meanwhile
+
+        trio.run(serve_websocket(echo, port=8765).serve_forever)
+
+    Arguments:
+        handler: called with each :class:`WebSocketConnection`; when it returns, the connection is closed.
+        host, port: where to listen; port 0 picks a free one, which ``get_port()`` tells.
+        tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
+        options: see :class:`~stelar_proto.plain.ServeConfig`: ``subprotocols``, ``origins``,
+            ``process_request``, ``max_size`` …
+
+    Raises:
+        ValueError: an option makes no sense; all problems are named at once.
+        OSError: the certificate cannot be read.
+    """
+    return WebSocketServer(handler, host, port, tls=tls, **options)
+
+
+def connect_websocket(
+    url: str, *, tls: ssl.SSLContext | None = None, **options: Unpack[ConnectOptions]
+) -> Connector:
+    """Connect to a WebSocket server for as long as an ``async with`` lasts.
+
+    ::
+
+        async with connect_websocket("ws://localhost:8765") as ws:
+            await ws.send("hola")
+            print(await ws.recv())
+
+    Entering raises :class:`ConnectError` when there is no connection; leaving closes it in good order.
+
+    Arguments:
+        url: ``ws://`` or ``wss://``, a host, and optionally user and password, port, path and query.
+        tls: for ``wss://``; by default certificate and host name are verified with the system's authorities.
+        options: see :class:`~stelar_proto.plain.ConnectConfig`: ``headers``, ``subprotocols``,
+            ``max_size`` …
+
+    Raises:
+        ValueError: the URL or an option makes no sense.
+    """
+    return Connector(url, tls, **options)

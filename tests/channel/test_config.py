@@ -1,0 +1,45 @@
+"""What all connections can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stelar_proto.channel import ChannelConfig, HttpResponse
+
+
+@pytest.mark.parametrize(
+    "name", ["connect_timeout", "heartbeat_interval", "heartbeat_timeout", "close_timeout"]
+)
+@pytest.mark.parametrize("value", [0, -1, "1", True, float("nan")])
+def test_times_are_positive_numbers(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"^{name} must be a positive number, not {value!r}$"):
+        ChannelConfig(**options)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])
+def test_the_limit_of_the_outbox_is_a_positive_whole_number(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^outbox_limit must be a positive whole number, not {value!r}$"):
+        ChannelConfig(outbox_limit=value)
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "heartbeat_timeout", "close_timeout"])
+def test_only_the_heartbeat_can_be_switched_off(name: str) -> None:
+    options: dict[str, Any] = {name: None}
+    with pytest.raises(ValueError, match="must be a positive number, not None"):
+        ChannelConfig(**options)
+    assert ChannelConfig(heartbeat_interval=None).heartbeat_interval is None
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"connect_timeout.*; close_timeout.*; outbox_limit"):
+        ChannelConfig(connect_timeout=0, close_timeout=0, outbox_limit=0)
+
+
+def test_a_json_response_is_compact_and_kept_by_no_cache() -> None:
+    response = HttpResponse.of_json({"name": "ñ", "numbers": [1, 2]}, status=201)
+    assert response.status == 201
+    assert response.body == b'{"name":"\\u00f1","numbers":[1,2]}'
+    assert response.headers == (("Content-Type", "application/json"), ("Cache-Control", "no-store"))

@@ -1,0 +1,168 @@
+"""Plain WebSocket servers over real sockets: who is let in, who cannot connect, and stopping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from stelar_proto.channel import HttpResponse
+from stelar_proto.errors import ConnectError, ConnectionClosed, UpgradeRefused
+from tests.conformance.test_plain import Keeper, echo, raw_client, serve, url_of
+from tests.conformance.world import PATIENCE, Inbox, World, read_to_end
+from tests.support.wires import UPGRADE
+
+pytestmark = pytest.mark.anyio
+
+
+async def ask(server: Any, request: bytes) -> bytes:
+    async with await anyio.connect_tcp("127.0.0.1", server.get_port()) as stream:
+        await stream.send(request)
+        return await read_to_end(stream)
+
+
+async def test_process_request_answers_http_refuses_and_lets_in(world: World) -> None:
+    async def process(request: Any) -> HttpResponse | None:
+        await anyio.lowlevel.checkpoint()
+        if request.path == "/healthz":
+            return HttpResponse.of_text("fine\n")
+        if request.headers.get("Authorization") is None:
+            return HttpResponse.of_text("who are you?\n", status=401)
+        return None
+
+    with anyio.fail_after(PATIENCE):
+        async with serve(world, echo, process_request=process) as server:
+            answer = await ask(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\n\r\nfine\n")
+            with pytest.raises(ConnectError, match="401") as caught:
+                await world.package.connect_websocket(url_of(server)).__aenter__()
+            cause = caught.value.__cause__
+            assert isinstance(cause, UpgradeRefused)
+            assert cause.response is not None
+            assert cause.response.body == b"who are you?\n"
+            url = url_of(server).replace("ws://", "ws://user:pass@")
+            async with world.package.connect_websocket(url) as client:
+                await client.send("hola")
+                assert await client.recv() == "hola"
+
+
+async def test_origins_subprotocols_and_plain_http(world: World) -> None:
+    options: dict[str, Any] = {"origins": ["https://a.example"], "subprotocols": ["v2", "v1"]}
+    with anyio.fail_after(PATIENCE):
+        async with serve(world, echo, **options) as server:
+            assert (await ask(server, UPGRADE)).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+            answer = await ask(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+            headers = {"Origin": "https://a.example"}
+            async with world.package.connect_websocket(
+                url_of(server), headers=headers, subprotocols=["v1", "v2"]
+            ) as client:
+                assert client.subprotocol == "v2"
+
+
+async def test_one_connection_too_many_is_refused(world: World) -> None:
+    with anyio.fail_after(PATIENCE):
+        async with serve(world, echo, max_connections=1) as server:
+            async with world.package.connect_websocket(url_of(server)):
+                with pytest.raises(ConnectError, match="503"):
+                    await world.package.connect_websocket(url_of(server)).__aenter__()
+
+
+async def test_why_there_is_no_connection(world: World) -> None:
+    with anyio.fail_after(PATIENCE):
+        async with serve(world, echo) as server:
+            url = url_of(server)
+        with pytest.raises(ConnectError, match=rf"cannot connect to {url}/?: connection refused"):
+            await world.package.connect_websocket(url).__aenter__()
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            silent = world.package.connect_websocket(f"ws://127.0.0.1:{port}", connect_timeout=0.05)
+            for _ in range(2):
+                with pytest.raises(ConnectError, match=r"within 0\.05 s"):
+                    await silent.__aenter__()
+            with anyio.move_on_after(0.02) as scope:
+                await world.package.connect_websocket(f"ws://127.0.0.1:{port}").__aenter__()
+            assert scope.cancelled_caught
+
+
+async def test_stopping_tells_the_clients_and_lets_handlers_end(world: World) -> None:
+    ended = Inbox()
+
+    async def receive(connection: Any) -> None:
+        ended([message async for message in connection])
+        await anyio.sleep(0.01)
+        ended("and what it does then")
+
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, receive)
+        await server.start()
+        async with world.package.connect_websocket(url_of(server)) as client:
+            await client.send("hola")
+            assert await client.ping() >= 0
+            await server.stop()
+            assert await ended.take(2) == [["hola"], "and what it does then"]
+            with pytest.raises(ConnectionClosed, match="1001: Server shutting down"):
+                await client.recv()
+            assert [message async for message in client] == []
+
+
+async def test_stopping_cancels_handlers_that_do_not_end_and_cuts_who_does_not_go(world: World) -> None:
+    keeper = Keeper()
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, keeper, shutdown_timeout=0.05)
+        for _ in range(2):
+            await server.start()
+            async with raw_client(server), await anyio.connect_tcp("127.0.0.1", server.get_port()):
+                connection = await keeper.connections.next()
+                await server.stop()
+                await server.stop()
+                assert await keeper.ended.next() is connection
+            assert server.connections == ()
+
+
+async def test_serve_forever_ends_with_request_stop(world: World) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, echo)
+        await server.start()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve_forever)
+            async with world.package.connect_websocket(url_of(server)) as client:
+                await client.send("hola")
+                assert await client.recv() == "hola"
+                await anyio.wait_all_tasks_blocked()
+                server.request_stop()
+                assert [message async for message in client] == []
+                assert client.close_code == 1001
+
+
+async def test_serve_forever_that_is_cancelled_stops_the_server(world: World) -> None:
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, echo)
+        await server.start()
+        async with world.package.connect_websocket(url_of(server)) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve_forever)
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            await client.wait_closed()
+            assert client.close_code == 1001
+
+
+async def test_on_trio_a_nursery_starts_the_server_and_learns_the_port(world: World) -> None:
+    if world.backend != "trio":
+        assert not hasattr(world.package.WebSocketServer, "serve")
+        return
+    import trio
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server = serve(world, echo)
+            port = await nursery.start(server.serve)
+            async with world.package.connect_websocket(f"ws://127.0.0.1:{port}") as client:
+                await client.send("hola")
+                assert await client.recv() == "hola"
+            nursery.cancel_scope.cancel()
+        assert server.connections == ()
