@@ -1,13 +1,13 @@
 """What an echo costs a server: ``serve_websocket`` on its three loops, beside the servers of other libraries.
 
 ``python benchmarks/echo.py`` prints tables, ``--quick`` a short run in less than 40 seconds; README.md in
-this folder says how to read them. Times are the machine's, and only ratios travel. A server that does not send
-back every byte it was sent ends the run.
+this folder says how to read them. Times are the machine's, and only ratios travel. A server that does not
+send back every byte it was sent ends the run.
 
 The servers (``echo_servers.py``) are processes of their own and report their own processor time. The load
-comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A turn
-is one server under load for a moment, on new connections; the servers take turns, round after round, so that
-whatever else the machine does hits all of them, and a ratio is the median over the rounds.
+comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A
+turn is one server under load for a moment, on new connections; the servers take turns, round after round, so
+that whatever else the machine does hits all of them, and a ratio is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KIB = 1024
 SIZES = {16: "16 B", 125: "125 B", KIB: "1 KiB", 64 * KIB: "64 KiB"}
 CONNECTIONS = 20
 PATIENCE = 10.0  # seconds without an answer after which a server has failed
-READ_SIZE = 256 * KIB
+READ_SIZE = 64 * KIB  # a larger buffer is mapped anew for each read, which costs more than reading
 MASK = b"\x37\xfa\x21\x3d"
 CLOSE = encode_frame(Opcode.CLOSE, b"\x03\xe8", mask=MASK)  # 1000
 UPGRADE = (
