@@ -163,9 +163,9 @@ def receive(conn: Connection, chunks: list[bytes], limits: dict[str, int]) -> Ou
         events += new
         assert (conn._receiver is None) == (conn.state is State.CLOSED)
         if conn._receiver is not None:
-            reader = conn._receiver._reader
+            reader = conn._receiver.messages
             collected = [part.tell() for part in (reader._text, reader._binary) if part is not None]
-            assert sum(collected) <= (0 if reader._deliver_parts else most)
+            assert sum(collected) <= (0 if reader.deliver_parts else most)
             assert len(collected) <= 1
             assert len(conn._receiver._tail) < 2 + 4 + 125
     assert [isinstance(event, Closed) for event in events] == [False] * (len(events) - 1) + [True]
