@@ -40,12 +40,12 @@ class Listening(Lifecycle[P]):
         runtime = self.runtime
         assert isinstance(runtime, AsyncioRuntime)
 
+        def attach(protocol: EndpointProtocol) -> Endpoint | None:
+            # A connection whose TLS handshake was under way when the server stopped comes too late.
+            return self.connected(kind, protocol) if self._runtime is runtime else None
+
         def make_protocol() -> EndpointProtocol:
-            return EndpointProtocol(
-                runtime,
-                lambda protocol: self.connected(kind, protocol),
-                close_timeout=self.config.close_timeout,
-            )
+            return EndpointProtocol(runtime, attach, close_timeout=self.config.close_timeout)
 
         try:
             listener = await asyncio.get_running_loop().create_server(

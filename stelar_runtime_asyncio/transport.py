@@ -83,6 +83,9 @@ class AsyncioRuntime:
             await asyncio.wait(tasks)
 
 
+_MANY = 16
+
+
 class Event:
     """What ``asyncio.Event`` is, for what happens once and mostly has one who waits: a third of its cost."""
 
@@ -107,6 +110,8 @@ class Event:
         if self._is_set:
             future.set_result(None)
         else:
+            if len(self._waiting) >= _MANY:  # those who were cancelled are still among them
+                self._waiting = [waiting for waiting in self._waiting if not waiting.done()]
             self._waiting.append(future)
         return future
 
@@ -116,14 +121,14 @@ class EndpointProtocol(asyncio.Protocol):
 
     Arguments:
         runtime: the loop.
-        attach: given this protocol, returns the endpoint, once there is a connection.
+        attach: given this protocol, returns the endpoint, once there is a connection; None cuts it.
         close_timeout: seconds that closing the transport may take.
     """
 
     def __init__(
         self,
         runtime: AsyncioRuntime,
-        attach: Callable[[EndpointProtocol], Endpoint],
+        attach: Callable[[EndpointProtocol], Endpoint | None],
         *,
         close_timeout: float,
     ) -> None:
@@ -135,6 +140,8 @@ class EndpointProtocol(asyncio.Protocol):
         self._writing_paused = False
         self._flush_is_due = False  # at the end of this turn, or of this call
         self._eof_sent = False
+        self._is_attached = False
+        self._abort_handle: asyncio.TimerHandle | None = None
         self.opened_at = runtime.now()
 
     @property
@@ -156,7 +163,12 @@ class EndpointProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
         self._flush_is_due = True
-        self._endpoint = self._attach(self)
+        endpoint = self._attach(self)
+        if endpoint is None:
+            transport.abort()  # type: ignore[attr-defined]  # it is an asyncio.Transport
+            return
+        self._endpoint = endpoint
+        self._is_attached = True
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -175,7 +187,10 @@ class EndpointProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flush_is_due = True  # there is nothing left to flush into
-        self._endpoint.connection_lost()
+        if self._abort_handle is not None:
+            self._abort_handle.cancel()
+        if self._is_attached:
+            self._endpoint.connection_lost()
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -235,4 +250,5 @@ class EndpointProtocol(asyncio.Protocol):
     def _close(self) -> None:
         # close() waits for a peer that does not read, for ever if need be; abort() does not.
         self._transport.close()
-        asyncio.get_running_loop().call_later(self._close_timeout, self._transport.abort)
+        loop = asyncio.get_running_loop()
+        self._abort_handle = loop.call_later(self._close_timeout, self._transport.abort)

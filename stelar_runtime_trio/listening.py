@@ -93,9 +93,11 @@ class Listening(Lifecycle[P]):
         try:
             with trio.fail_after(self.config.connect_timeout):
                 await stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            self.logger.info("the TLS handshake failed: %s", error.__cause__ or error)
+        except BaseException as error:
             await trio.aclose_forcefully(stream)
+            if not isinstance(error, trio.BrokenResourceError | trio.TooSlowError):
+                raise
+            self.logger.info("the TLS handshake failed: %s", error.__cause__ or error)
             return None
         return stream
 

@@ -7,6 +7,7 @@ several connections have to send in one turn of the loop leaves in one write eac
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -19,6 +20,8 @@ from stelar_proto.channel import Endpoint, WaitableEvent
 from stelar_proto.channel.runtime import Address
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+_logger = logging.getLogger("stelar.trio")
 
 _READ_SIZE = 64 * 1024
 _CLOSE_TIMEOUT = 1.0  # for TLS to say goodbye
@@ -79,9 +82,17 @@ class TrioRuntime:
     async def close(self) -> None:
         """Cancel everything that still runs; return when all of it has ended, unless it is the caller."""
         self.nursery.cancel_scope.cancel()
-        if trio.lowlevel.current_task() not in self.nursery.child_tasks:
+        if not self._runs_the_caller():
             with trio.CancelScope(shield=True):
                 await self._ended.wait()
+
+    def _runs_the_caller(self) -> bool:
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        while task is not None and task.parent_nursery is not None:
+            if task.parent_nursery is self.nursery:
+                return True
+            task = task.parent_nursery.parent_task
+        return False
 
     def set_timer(self, deadline: float | None) -> None:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
@@ -112,7 +123,18 @@ class TrioRuntime:
 
 @trio.lowlevel.enable_ki_protection
 async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
-    await coroutine
+    try:
+        await coroutine
+    except BaseExceptionGroup as group:
+        # Cancelled, and tasks of its own raised on their way out. What is let out of here but a cancellation
+        # would end the whole of trio's run.
+        cancelled, rest = group.split(trio.Cancelled)
+        if rest is not None:
+            _logger.error("a task raised while it was cancelled", exc_info=rest)
+        if cancelled is not None:
+            raise cancelled from None
+    except SystemExit as error:
+        _logger.error("a task wanted to exit, which only the main task can do", exc_info=error)
 
 
 class StreamTransport:
@@ -185,7 +207,7 @@ class StreamTransport:
     async def _read(self, endpoint: Endpoint) -> None:
         try:
             while True:
-                if self._paused is not None:
+                while self._paused is not None:
                     await self._paused.wait()
                 data = await self._receive()
                 self._flush_is_due = True

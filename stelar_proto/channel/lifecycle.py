@@ -199,11 +199,13 @@ class Lifecycle(ABC, Generic[P]):
 
     async def _end(self, runtime: Runtime) -> None:
         self._ports.clear()
-        await runtime.close()
-        self.finish()
-        if self._stopped is not None:
-            self._stopped.set()
-            self._stopped = None
+        try:
+            await runtime.close()
+        finally:  # cancelled once more: what was cancelled here ends by itself
+            self.finish()
+            if self._stopped is not None:
+                self._stopped.set()
+                self._stopped = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -119,6 +119,8 @@ class WebSocketConnection:
             MessageError: a text holds a lone surrogate.
             TypeError: a fragment is neither str nor bytes, or not what those before it were.
         """
+        if isinstance(fragments, _SENDABLE):  # a string is an iterable of strings too
+            raise TypeError("fragments is an iterable of them; send() sends one message as one")
         endpoint = self._endpoint
         await endpoint.begin_parts()
         has_begun = False

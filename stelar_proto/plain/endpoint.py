@@ -319,7 +319,7 @@ class WebSocketEndpoint(Endpoint):
 
     def _receive_end(self, end: Closed) -> None:
         # Whoever took, or will take, what came in front of the end may want to answer it. They have done so
-        # when they ask for more. An orderly end does not wait for a reader that may not be there.
+        # when they ask for more. An orderly end behind which nothing is unread does not wait for that.
         is_being_answered = self._inbox or (end.error is not None and not self._receivers)
         if is_being_answered and self.session.can_send and not self.is_discarding:
             self._held = end

@@ -201,15 +201,25 @@ class PlainServer(Lifecycle[ServedEndpoint]):
                 await result  # type: ignore[misc]  # which is_awaitable() has made sure of
             code = CloseCode.NORMAL_CLOSURE
         except Exception as error:
-            if _is_all_connection_closed(error):
-                self.logger.debug("a handler ended with its connection: %s", error)
-            else:
-                self.logger.exception("the handler of %r raised", connection)
+            self._report(peer, error)
+        except BaseExceptionGroup as group:  # a handler's tasks were cancelled, and one raised on its way out
+            errors, others = group.split(Exception)
+            if errors is not None:
+                self._report(peer, errors)
+            if others is not None:
+                raise others from None
         finally:
             peer.discard()
             peer.close(code, "")
             peer.is_handled = False
             self.forget_if_over(peer)
+
+    def _report(self, peer: ServedEndpoint, error: Exception) -> None:
+        # That its own connection has ended is no fault of a handler; it may have others.
+        if peer.session.state is not State.OPEN and _is_all_connection_closed(error):
+            self.logger.debug("a handler ended with its connection: %s", error)
+        else:
+            self.logger.error("the handler of %r raised", peer.connection, exc_info=error)
 
     def forget_if_over(self, peer: ServedEndpoint) -> None:
         """Forget a connection when it is gone and its handler has ended."""

@@ -123,6 +123,78 @@ async def test_stopping_cancels_handlers_that_do_not_end_and_cuts_who_does_not_g
             assert server.connections == ()
 
 
+async def test_stopping_survives_handlers_whose_tasks_raise_while_they_are_cancelled(world: World) -> None:
+    receiving = Inbox()
+
+    async def handle(connection: Any) -> None:
+        async with anyio.create_task_group() as tasks:  # some of them hear of the end, others are cancelled
+            tasks.start_soon(anyio.sleep_forever)
+            tasks.start_soon(connection.recv)
+            receiving(connection)
+
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, handle, shutdown_timeout=0.05)
+        for _ in range(2):
+            await server.start()
+            async with raw_client(server), raw_client(server):
+                await receiving.take(2)
+                await server.stop()
+            assert server.connections == ()
+
+
+async def test_a_task_of_a_handler_may_stop_the_server(world: World) -> None:
+    stopped = Inbox()
+
+    async def handle(connection: Any) -> None:
+        async def stop() -> None:
+            try:
+                await server.stop()
+            finally:
+                stopped()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, handle, shutdown_timeout=0.05)
+        await server.start()
+        async with raw_client(server):
+            await stopped.next()
+        await server.stop()
+        async with server:
+            assert server.get_port() > 0
+
+
+async def test_a_server_whose_stop_is_cancelled_has_stopped_and_can_start_again(world: World) -> None:
+    keeper = Keeper()
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, keeper, shutdown_timeout=0.05)
+        for _ in range(2):
+            with anyio.CancelScope() as scope:
+                async with server, raw_client(server):
+                    await keeper.connections.next()
+                    scope.cancel()
+            await keeper.ended.next()
+            await server.stop()
+        async with server:
+            assert server.connections == ()
+
+
+async def test_the_end_of_another_connection_is_a_fault_of_the_handler(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def relay(connection: Any) -> None:
+        raise ConnectionClosed(1001, "upstream is gone", received=None, sent=None, error=None)
+
+    with anyio.fail_after(PATIENCE):
+        async with serve(world, relay) as server, world.package.connect_websocket(url_of(server)) as client:
+            with pytest.raises(ConnectionClosed, match="1011"):
+                await client.recv()
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ConnectionClosed)
+
+
 async def test_serve_forever_ends_with_request_stop(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         server = serve(world, echo)

@@ -37,7 +37,12 @@ from .peers import (
 )
 from .wsproto_peer import connect_wsproto, serve_wsproto
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # That our own sockets are closed is the business of the conformance tests.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 PATIENCE = 30.0
 

@@ -297,7 +297,7 @@ def test_a_body_that_does_not_end_well_closes_the_connection_too(served: House, 
 def test_client_and_server_of_ours_talk_to_each_other(served: House) -> None:
     async def use() -> list[str | bytes]:
         async with VirtualConnector(served.network) as connection:
-            await connection.send_fragments("fragments")
+            await connection.send_fragments(["frag", "ments"])
             await connection.send(b"binary")
             (server_side,) = served.connections
             received = [await server_side.recv() for _ in range(2)]

@@ -45,6 +45,15 @@ def test_several_messages_are_a_type_error_that_names_send_fragments(house: Hous
         house.run(connection.send(wrong))
 
 
+def test_one_message_as_fragments_is_a_type_error(house: House) -> None:
+    connection, peer = house.open()
+    for wrong in ("a text is an iterable of texts", b"and bytes of numbers"):
+        with pytest.raises(TypeError, match=r"send\(\) sends one message as one"):
+            house.run(connection.send_fragments(wrong))  # type: ignore[arg-type]  # which only bytes shows
+    house.run(connection.send("still here"))
+    assert peer.heard() == [(TEXT, b"still here")]
+
+
 def test_a_lone_surrogate_is_a_message_error_and_costs_nothing(house: House) -> None:
     connection, peer = house.open()
     with pytest.raises(MessageError, match="surrogate"):
