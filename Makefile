@@ -3,7 +3,7 @@
 # make check   lint, formatting, types, architecture
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input for the parsers, a minute each
-# make bench   cost per message, as ratios to other libraries
+# make bench   cost per message, codecs and echo servers, as ratios to other libraries
 # make compliance
 #              the Autobahn test suite against server and client on every loop; needs a Python 2.7
 

@@ -5,9 +5,11 @@ this folder says how to read them. Times are the machine's, and only ratios trav
 send back every byte it was sent ends the run.
 
 The servers (``echo_servers.py``) are processes of their own and report their own processor time. The load
-comes from this one: frames that were encoded beforehand, over plain sockets, the same for every server. A
-turn is one server under load for a moment, on new connections; the servers take turns, round after round,
-so that whatever else the machine does hits all of them, and a ratio is the median over the rounds.
+(``echo_load.py``) comes from this one: frames that were encoded beforehand, over plain sockets, the same for
+every server. A turn is one server under load for a moment, on new connections; the servers take turns, round
+after round, so that whatever else the machine does hits all of them, and a ratio is the median over the
+rounds. Where the system lets us, the load and the servers share one processor: whether they do would else be
+the scheduler's choice, turn by turn, and what a message costs depends on it.
 """
 
 from __future__ import annotations
@@ -15,40 +17,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import platform
-import selectors
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
+from echo_load import KIB, PATIENCE, SIZES, Load, ServerFailed, connected, exchange
 from echo_servers import SERVERS
 
-from stelar_proto.ws import Opcode
-from stelar_proto.ws.frames import encode_frame
-
-KIB = 1024
-SIZES = {16: "16 B", 125: "125 B", KIB: "1 KiB", 64 * KIB: "64 KiB"}
 CONNECTIONS = 20
-PATIENCE = 10.0  # seconds without an answer after which a server has failed
-READ_SIZE = 64 * KIB  # a larger buffer is mapped anew for each read, which costs more than reading
-MASK = b"\x37\xfa\x21\x3d"
-CLOSE = encode_frame(Opcode.CLOSE, b"\x03\xe8", mask=MASK)  # 1000
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-
-
-class ServerFailed(Exception):
-    """A server did not do its work; the run is worth nothing."""
 
 
 # --- The servers ------------------------------------------------------------------------------------------
@@ -76,7 +62,7 @@ class ServerProcess:
         self._control.settimeout(PATIENCE)
         self._answers = self._control.makefile("rb")
         command = [sys.executable, str(Path(__file__).with_name("echo_servers.py")), library, loop]
-        self._process = subprocess.Popen(command, stdin=theirs)
+        self._process = subprocess.Popen(command, stdin=theirs.fileno())
         theirs.close()
 
     def __str__(self) -> str:
@@ -115,133 +101,6 @@ class ServerProcess:
             self._process.wait()
 
 
-# --- The load ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Load:
-    """What goes over each connection: ``outstanding`` messages at once, and the next when all are back."""
-
-    size: int
-    is_text: bool
-    outstanding: int
-
-    def __str__(self) -> str:
-        kind = "text" if self.is_text else "binary"
-        return f"{SIZES[self.size]:>6} {kind}, {self.outstanding} outstanding"
-
-    def encoded(self, mask: bytes | None) -> bytes:
-        """Return the frames of the messages: masked as they are sent, or unmasked as they come back."""
-        payload = (b'{"event":"chat","data":"hola"} ' * (self.size // 31 + 1))[: self.size]
-        opcode = Opcode.TEXT if self.is_text else Opcode.BINARY
-        return encode_frame(opcode, payload, mask=mask) * self.outstanding
-
-
-class Connection:
-    """One client: it upgrades at once, and is then driven by :func:`exchange`."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
-        self.socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(UPGRADE)
-        response = b""
-        while not response.endswith(b"\r\n\r\n"):
-            response += self._read()
-        if not response.startswith(b"HTTP/1.1 101 "):
-            raise ServerFailed(f"{server} does not upgrade: {response!r}")
-        self.socket.setblocking(False)
-        self._unsent = memoryview(b"")
-        self._expected = b""
-        self._received = 0
-        self.sent_at = 0.0
-
-    def send(self, messages: bytes, answers: bytes) -> bool:
-        """Send ``messages``, to which ``answers`` is to come back; as :meth:`send_rest`."""
-        self._unsent, self._expected, self._received = memoryview(messages), answers, 0
-        self.sent_at = perf_counter()
-        return self.send_rest()
-
-    def send_rest(self) -> bool:
-        """Send what the socket takes; return whether that was all."""
-        with contextlib.suppress(BlockingIOError):
-            while self._unsent:
-                self._unsent = self._unsent[self.socket.send(self._unsent) :]
-        return not self._unsent
-
-    def receive(self) -> bool:
-        """Take what has come, which is compared byte by byte; return whether it is complete."""
-        data = self._read()
-        end = self._received + len(data)
-        if data != self._expected and data != self._expected[self._received : end]:
-            raise ServerFailed(f"{self._server} sends back something else: {data[:100]!r}")
-        self._received = end
-        return end == len(self._expected)
-
-    def say_goodbye(self) -> None:
-        """Close in good order: there is nothing for the server to report, and nothing of us is left there."""
-        self.socket.settimeout(PATIENCE)
-        self.socket.sendall(CLOSE)
-        answer = self._read()
-        if answer != b"\x88\x02\x03\xe8":
-            raise ServerFailed(f"{self._server} answers a close with {answer[:100]!r}")
-
-    def _read(self) -> bytes:
-        try:
-            data = self.socket.recv(READ_SIZE)
-        except OSError as error:
-            raise ServerFailed(f"{self._server} cannot be read: {error!r}") from error
-        if not data:
-            raise ServerFailed(f"{self._server} has hung up")
-        return data
-
-
-@contextlib.contextmanager
-def connected(server: ServerProcess, count: int) -> Iterator[list[Connection]]:
-    """So many open connections; they are closed in good order at the end."""
-    with contextlib.ExitStack() as stack:
-        connections = []
-        for _ in range(count):
-            connections.append(Connection(server))
-            stack.enter_context(connections[-1].socket)
-        yield connections
-        for connection in connections:
-            connection.say_goodbye()
-
-
-def exchange(connections: Sequence[Connection], load: Load, seconds: float) -> list[float]:
-    """Put ``load`` on the connections for so long, and until every message is back.
-
-    Returns:
-        How long it took until the messages that were sent at once were all back, for each time; seconds.
-    """
-    messages, answers = load.encoded(MASK), load.encoded(None)
-    latencies: list[float] = []
-    reading, both = selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE
-    with selectors.DefaultSelector() as selector:
-        for connection in connections:
-            everything = connection.send(messages, answers)
-            selector.register(connection.socket, reading if everything else both, connection)
-        end = perf_counter() + seconds
-        busy = len(connections)
-        while busy:
-            ready = selector.select(PATIENCE)
-            if not ready:
-                raise ServerFailed(f"nothing comes back from a server: {connections[0]}")
-            for key, events in ready:
-                connection = key.data
-                if events & selectors.EVENT_WRITE and connection.send_rest():
-                    selector.modify(connection.socket, reading, connection)
-                if events & reading and connection.receive():
-                    now = perf_counter()
-                    latencies.append(now - connection.sent_at)
-                    if now >= end:
-                        busy -= 1
-                    elif not connection.send(messages, answers):
-                        selector.modify(connection.socket, both, connection)
-    return latencies
-
-
 # --- Measuring --------------------------------------------------------------------------------------------
 
 
@@ -258,7 +117,7 @@ class Turn:
 
 
 def take_turn(server: ServerProcess, load: Load, seconds: float) -> Turn:
-    with connected(server, CONNECTIONS) as connections:
+    with connected(server.port, str(server), CONNECTIONS) as connections:
         load_before, before = process_time(), server.mark()
         latencies = sorted(exchange(connections, load, seconds))
         after, load_after = server.mark(), process_time()
@@ -284,10 +143,10 @@ def measure(
 def memory_per_connection(server: ServerProcess, count: int) -> float:
     """Return how many bytes a server grows by with each connection that has seen one message."""
     hello = Load(125, True, 1)
-    with connected(server, 1) as connections:
+    with connected(server.port, str(server), 1) as connections:
         exchange(connections, hello, 0)
     before = server.mark()
-    with connected(server, count) as connections:
+    with connected(server.port, str(server), count) as connections:
         exchange(connections, hello, 0)
         after = server.mark()
     return (after.memory - before.memory) / count
@@ -358,6 +217,12 @@ def compare(servers: Sequence[ServerProcess], loads: Sequence[Load], rounds: int
 # --- The command ------------------------------------------------------------------------------------------
 
 
+def share_a_processor() -> None:
+    """Keep this process, and those that it starts from now on, on one processor."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def comma_separated(known: Iterable[str]) -> Callable[[str], list[str]]:
     names = list(known)
 
@@ -378,13 +243,20 @@ def a_few_seconds(text: str) -> float:
     return seconds
 
 
+def at_least_one(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("1 at least")
+    return count
+
+
 def arguments() -> argparse.Namespace:
     targets = [f"{library}-{loop}" for loop, libraries in SERVERS.items() for library in libraries]
     sizes = [name.replace(" ", "") for name in SIZES.values()]
     parser = argparse.ArgumentParser(description="What an echo costs a server, beside others.")
     parser.add_argument("--quick", action="store_true", help="a short run: less than 40 seconds")
     parser.add_argument("--seconds", type=a_few_seconds, help="how long a turn is")
-    parser.add_argument("--rounds", type=int, help="how many turns each server takes")
+    parser.add_argument("--rounds", type=at_least_one, help="how many turns each server takes")
     parser.add_argument(
         "--only", type=comma_separated(targets), default=targets, metavar="TARGETS", help=", ".join(targets)
     )
@@ -396,7 +268,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     chosen = arguments()
-    rounds = chosen.rounds or (3 if chosen.quick else 9)
+    rounds = chosen.rounds or (3 if chosen.quick else 7)
     seconds = chosen.seconds or (0.07 if chosen.quick else 0.2)
     loads = [
         Load(size, is_text, outstanding)
@@ -405,6 +277,7 @@ def main() -> None:
         for outstanding in (1, 32)
         for is_text in (True, False)
     ]
+    share_a_processor()
     with contextlib.ExitStack() as stack:
         servers = []
         for loop, libraries in SERVERS.items():
@@ -424,5 +297,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ServerFailed as error:
+    except (ServerFailed, OSError) as error:
         sys.exit(str(error))

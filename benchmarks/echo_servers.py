@@ -54,7 +54,7 @@ async def websockets_on_asyncio(announce: Announce) -> None:
 async def picows_on_asyncio(announce: Announce) -> None:
     import picows
 
-    class Listener(picows.WSListener):  # type: ignore[misc]
+    class Listener(picows.WSListener):
         def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
             if frame.msg_type == picows.WSMsgType.CLOSE:
                 transport.send_close(frame.get_close_code(), frame.get_close_message())
