@@ -128,7 +128,7 @@ def test_what_is_no_os_error_comes_out_as_it_is(loop: VirtualLoop, link: Link) -
 
 
 def test_cancelled_behind_the_stream_it_aborts_that(loop: VirtualLoop, link: Link) -> None:
-    link.transport = object()  # type: ignore[assignment]
+    link.transport = object()  # type: ignore[assignment]  # nobody looks into it
     task = establishing(loop, link)
     task.cancel()
     loop.run_until_idle()

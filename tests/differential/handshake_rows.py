@@ -88,8 +88,8 @@ def lines_repaired(head: Head) -> Head:
     lines: list[Line] = []
     for line in head.lines:
         line = line._replace(end="\r\n")
-        if line.name.startswith(" ") and lines:
-            value = f"{lines[-1].value} {line.name.strip()}{line.separator}{line.value}"
+        if line.is_folded and lines:
+            value = f"{lines[-1].value} {f'{line.name}{line.separator}'.lstrip()}{line.value}"
             line = lines.pop()._replace(value=value)
         value = re.sub(r"\r\n[ \t]+", " ", line.value).replace("\x01", "")
         lines.append(line._replace(value=value))

@@ -29,6 +29,11 @@ class Line(NamedTuple):
         """Whether it is not HTTP, whatever name and value say."""
         return not re.fullmatch(":[ \t]*", self.separator) or self.end != "\r\n" or "\r" in self.value
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether it goes on with the line before."""
+        return f"{self.name}{self.separator}".startswith((" ", "\t"))
+
 
 class Head(NamedTuple):
     """The head of a request or response.
@@ -93,6 +98,10 @@ def _started(start: str) -> Edit:
     return lambda head: head._replace(start=start)
 
 
+def _answered(status: int) -> Edit:
+    return lambda head: _started(f"HTTP/1.1 {status} x")(head).with_values("content-length", "0")
+
+
 def _preceded(before: str) -> Edit:
     return lambda head: head._replace(before=before)
 
@@ -119,57 +128,62 @@ def _one_line(at: int, line: Callable[[Line], Line]) -> Edit:
     return edit
 
 
-def _values(name: str, *values: str) -> st.SearchStrategy[Edit]:
-    """One of these values instead of the right one, or in a line beside it, or the right line dropped."""
-    return st.one_of(
-        st.sampled_from(values).map(lambda value: _replaced(name, value)),
-        st.builds(
-            lambda value, first: _added(Line(name, value), first=first),
-            st.sampled_from(values),
-            st.booleans(),
-        ),
-        st.just(_dropped(name)),
-    )
+def _values(name: str, *values: str) -> list[Edit]:
+    """Each value instead of the right one, and in a line on either side of it; and the right line dropped."""
+    edits = [_dropped(name)]
+    for value in values:
+        edits += [_replaced(name, value), _added(Line(name, value)), _added(Line(name, value), first=True)]
+    return edits
 
 
-_CONNECTIONS = _values(
-    "Connection",
-    *("Upgrade", "upgrade", "close", "keep-alive, Upgrade", "Upgrade,", ",\tUpgrade , x", ""),
-    *("keep alive, Upgrade", "Upgrade;x", '"x", Upgrade', "Upgrade, \xe4", "xUpgrade"),
-)
-_UPGRADES = _values(
-    "Upgrade",
-    *("websocket", "WebSocket", "h2c", "websocket, h2c", "h2c,websocket", "websocket, websocket"),
-    *("websocket/13", ",websocket", "web socket", "", "websocketx"),
-)
-_LINES = st.one_of(
-    st.builds(_one_line, st.integers(0, 9), st.just(lambda line: line._replace(end="\n"))),
-    st.builds(_one_line, st.integers(0, 9), st.just(lambda line: line._replace(separator=" : "))),
-    st.builds(_one_line, st.integers(0, 9), st.just(lambda line: line._replace(separator=" "))),
-    st.builds(_one_line, st.integers(0, 9), st.just(lambda line: line._replace(value=line.value + "\rx"))),
-    st.builds(_one_line, st.integers(0, 9), st.just(lambda line: line._replace(value="\r\n " + line.value))),
-    st.just(lambda head: head._replace(start_end="\n")),
-    st.sampled_from(["a\r\n\tb", "a\0b", "a\x01b", "a\xe4b", ""]).map(lambda value: _added(Line("X", value))),
-    st.sampled_from([Line("", "a"), Line("X(", "a"), Line(" X", "a")]).map(_added),
-)
-REQUEST_EDITS: st.SearchStrategy[Edit] = st.one_of(
-    st.sampled_from(["POST", "HEAD", "get", "OPTIONS"]).map(
-        lambda method: _started(f"{method} /chat HTTP/1.1")
+def _broken(line: Callable[[Line], Line]) -> list[Edit]:
+    """Each of the first five lines broken in the same way."""
+    return [_one_line(at, line) for at in range(5)]
+
+
+_COMMON = [
+    _broken(lambda line: line._replace(end="\n")),
+    _broken(lambda line: line._replace(separator=" : ")),
+    _broken(lambda line: line._replace(separator=" ")),
+    _broken(lambda line: line._replace(value=line.value + "\rx")),
+    _broken(lambda line: line._replace(value="\r\n " + line.value)),
+    [lambda head: head._replace(start_end="\n")],
+    [_added(Line("X", value)) for value in ("a\r\n\tb", "a\0b", "a\x01b", "a\xe4b", "")],
+    [_added(line) for line in (Line("", "a"), Line("X(", "a"), Line(" X", "a"))],
+    _values(
+        "Connection",
+        *("Upgrade", "upgrade", "close", "keep-alive, Upgrade", "Upgrade,", ",\tUpgrade , x", "", "xUpgrade"),
+        *("keep alive, Upgrade", "Upgrade;x", '"x", Upgrade', "Upgrade, \xe4"),
     ),
-    st.sampled_from(["1.0", "1.2", "2.0", "0.9", "1.1 ", "1", "x"]).map(
-        lambda version: _started(f"GET /chat HTTP/{version}")
+    _values(
+        "Upgrade",
+        *("websocket", "WebSocket", "h2c", "websocket, h2c", "h2c,websocket", "websocket, websocket"),
+        *("websocket/13", ",websocket", "web socket", "", "websocketx"),
     ),
-    st.sampled_from(
-        ["*", "http://localhost/chat", "http://localhost", "/#x", "chat", "/\xe4", "/a b", "/?a=b"]
-    ).map(lambda target: _started(f"GET {target} HTTP/1.1")),
-    st.sampled_from(["\r\n", "\r\n\r\n"]).map(_preceded),
-    _LINES,
-    _CONNECTIONS,
-    _UPGRADES,
+]
+# In groups, so that each group is drawn as often as another.
+REQUEST_EDITS = [
+    *_COMMON,
+    [_started(f"{method} /chat HTTP/1.1") for method in ("POST", "HEAD", "get", "OPTIONS")],
+    [_started(f"GET /chat HTTP/{version}") for version in ("1.0", "1.2", "2.0", "0.9", "1.1 ", "1", "x")],
+    [
+        _started(f"GET {target} HTTP/1.1")
+        for target in ("*", "http://localhost/chat", "http://h", "/#x", "chat", "/\xe4", "/a b", "/?a=b")
+    ],
+    [_preceded("\r\n"), _preceded("\r\n\r\n")],
     _values("Host", "other:80", "", "[::1]", "local host", "a:99999", "a/b", "\xe4"),
     _values(
         "Sec-WebSocket-Key",
-        *(KEY, "AAAAAAAAAAAAAAAAAAAAAA==", "dGhlIHNhbXBsZSBub25jZR==", "", "short", KEY[:-1], "=" + KEY),
+        *(
+            KEY,
+            "AAAAAAAAAAAAAAAAAAAAAA==",
+            "dGhlIHNhbXBsZSBub25jZR==",
+            "",
+            "short",
+            KEY[:-1],
+            "=" + KEY,
+            KEY + "x",
+        ),
         *("AAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAA=", KEY.replace("Z", " "), "\xe4"),
     ),
     _values("Sec-WebSocket-Version", "13", "12", "8", "13, 8", "013", "13;", "+13"),
@@ -180,42 +194,28 @@ REQUEST_EDITS: st.SearchStrategy[Edit] = st.one_of(
     ),
     _values("Sec-WebSocket-Extensions", "permessage-deflate", "x; y=1, z", "", "\xe4"),
     _values("Origin", "http://localhost"),
-    st.sampled_from(["0", "5", "x"]).map(lambda length: _replaced("Content-Length", length)),
-    st.just(_replaced("Transfer-Encoding", "chunked")),
-)
-RESPONSE_EDITS: st.SearchStrategy[Edit] = st.one_of(
-    st.sampled_from([200, 204, 301, 400, 403, 426, 503, 599, 100, 102, 199, 99, 600, 1010]).map(
-        lambda status: (
-            lambda head: head._replace(start=f"HTTP/1.1 {status} x").plus(Line("Content-Length", "0"))
-        )
-    ),
-    st.sampled_from(["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1", " HTTP/1.1", "HTTP/1.1 "]).map(
-        lambda version: _started(f"{version} 101 x")
-    ),
-    st.sampled_from(["", " ", " \xe4", " a\tb", " a\0b"]).map(
-        lambda reason: _started(f"HTTP/1.1 101{reason}")
-    ),
-    st.sampled_from(["\r\n", INTERIM, INTERIM * 2]).map(_preceded),
-    _LINES,
-    _CONNECTIONS,
-    _UPGRADES,
+    [_replaced("Content-Length", length) for length in ("0", "5", "x")],
+    [_replaced("Transfer-Encoding", "chunked")],
+]
+RESPONSE_EDITS = [
+    *_COMMON,
+    [_answered(status) for status in (200, 204, 301, 400, 403, 426, 503, 599, 100, 102, 199, 99, 600, 1010)],
+    [
+        _started(f"{version} 101 x")
+        for version in ("HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1", " HTTP/1.1", "HTTP/1.1 ")
+    ],
+    [_started(f"HTTP/1.1 101{reason}") for reason in ("", " ", " \xe4", " a\tb", " a\0b")],
+    [_preceded(before) for before in ("\r\n", INTERIM, INTERIM * 2)],
     _values(
-        "Sec-WebSocket-Accept", ACCEPT, ACCEPT.lower(), ACCEPT[:-1], ACCEPT + "=", ACCEPT + ", x", "", "\xe4"
+        "Sec-WebSocket-Accept",
+        *(ACCEPT, ACCEPT.lower(), ACCEPT[:-1], ACCEPT + "=", ACCEPT + ", x", "", "\xe4"),
     ),
     _values(
         "Sec-WebSocket-Protocol",
-        "chat",
-        "superchat",
-        "other",
-        "Chat",
-        "chat, superchat",
-        "chat,",
-        ",chat",
-        "",
-        "\xe4",
+        *("chat", "superchat", "other", "Chat", "chat, superchat", "chat,", ",chat", "", "\xe4"),
     ),
     _values("Sec-WebSocket-Extensions", "permessage-deflate", "", "\xe4"),
-)
+]
 
 # --- What makes no difference -----------------------------------------------------------------------------
 
@@ -247,10 +247,8 @@ def _dressed(draw: st.DrawFn, head: Head) -> Head:
     return head._replace(lines=tuple(draw(st.permutations(head.lines))))
 
 
-def heads(
-    head: Head, edits: st.SearchStrategy[Edit], *, min_edits: int, max_edits: int
-) -> st.SearchStrategy[Head]:
-    """``head`` with so many edits, spelled in any way."""
+def heads(head: Head, edits: list[list[Edit]], max_edits: int) -> st.SearchStrategy[Head]:
+    """``head`` with up to so many edits, spelled in any way."""
 
     def edited(drawn: list[Edit]) -> st.SearchStrategy[Head]:
         result = head
@@ -258,4 +256,4 @@ def heads(
             result = edit(result)
         return _dressed(result)
 
-    return st.lists(edits, min_size=min_edits, max_size=max_edits).flatmap(edited)
+    return st.lists(st.sampled_from(edits).flatmap(st.sampled_from), max_size=max_edits).flatmap(edited)

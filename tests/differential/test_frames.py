@@ -20,6 +20,7 @@ from tests.ws.feeding import bytewise, cut, open_connection
 from .differences import DIFFERENCES, Difference, foretell
 from .examples import examples
 from .peers import Library, hear
+from .singles import every_case
 from .streams import CUTS, Case, cases
 
 LIBRARIES: tuple[Library, ...] = ("websockets", "wsproto")
@@ -30,8 +31,27 @@ def whole(stream: bytes) -> list[bytes]:
     return [stream] if stream else []
 
 
+@pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
 @pytest.mark.parametrize("library", LIBRARIES)
-@examples(150)
+def test_each_rule_is_kept_by_all_but_for_the_known_differences(library: Library, role: Role) -> None:
+    for case in every_case(role):
+        expected = foretell(library, case)
+        for chunks in (whole(case.stream), bytewise(case.stream)):
+            if len(chunks) <= 1000:
+                assert hear(library, case, chunks) == expected, case
+
+
+@pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
+def test_each_rule_is_kept_by_us_in_any_chunks(role: Role) -> None:
+    for case in every_case(role):
+        if len(case.stream) <= 1000:
+            assert hear("stelar", case, bytewise(case.stream)) == hear("stelar", case, whole(case.stream)), (
+                case
+            )
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@examples(100)
 @given(cases(LIMITS), CUTS)
 def test_all_hear_and_answer_the_same_but_for_the_known_differences(
     library: Library, case: Case, cuts: list[int]
@@ -86,7 +106,7 @@ SAID: st.SearchStrategy[Said] = st.one_of(
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@examples(60)
+@examples(40)
 @given(st.sampled_from(Role), st.lists(SAID, max_size=5), CODES, TEXTS, CUTS)
 def test_what_we_say_is_what_the_others_hear(
     library: Library, role: Role, said: list[Said], code: int, reason: str, cuts: list[int]

@@ -91,7 +91,7 @@ def _a_reason_is_needed(head: Head, verdict: Verdict) -> Verdict:
 
 
 def _no_folded_lines(head: Head, verdict: Verdict) -> Verdict:
-    folded = any("\r\n" in line.value or line.name.startswith(" ") for line in head.lines)
+    folded = any("\r\n" in line.value or line.is_folded for line in head.lines)
     return Verdict("failed") if folded else verdict
 
 

@@ -57,7 +57,7 @@ class WebsocketsTalker(BaseTalker):
 
     @property
     def subprotocol(self) -> str | None:
-        return self._connection.subprotocol  # type: ignore[no-any-return]
+        return self._connection.subprotocol  # type: ignore[no-any-return]  # kept as Any
 
     async def send(self, message: Message) -> None:
         await self._connection.send(message)
@@ -67,7 +67,7 @@ class WebsocketsTalker(BaseTalker):
 
     async def recv(self) -> Message:
         try:
-            return await self._connection.recv()  # type: ignore[no-any-return]
+            return await self._connection.recv()  # type: ignore[no-any-return]  # kept as Any
         except ConnectionClosed as error:
             raise _ended(error) from None
 
@@ -91,7 +91,7 @@ class SyncWebsocketsTalker(WebsocketsTalker):
 
     async def recv(self) -> Message:
         try:
-            return self._connection.recv(timeout=_PATIENCE)  # type: ignore[no-any-return]
+            return self._connection.recv(timeout=_PATIENCE)  # type: ignore[no-any-return]  # kept as Any
         except ConnectionClosed as error:
             raise _ended(error) from None
 
@@ -158,7 +158,7 @@ class AiohttpTalker(BaseTalker):
     @property
     def subprotocol(self) -> str | None:
         protocol = getattr(self._connection, "protocol", None)
-        return protocol or self._connection.ws_protocol  # type: ignore[no-any-return]
+        return protocol or self._connection.ws_protocol  # type: ignore[no-any-return]  # kept as Any
 
     async def send(self, message: Message) -> None:
         if isinstance(message, str):
@@ -169,7 +169,7 @@ class AiohttpTalker(BaseTalker):
     async def recv(self) -> Message:
         message = await self._connection.receive()
         if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-            return message.data  # type: ignore[no-any-return]
+            return message.data  # type: ignore[no-any-return]  # kept as Any
         if message.type is aiohttp.WSMsgType.CLOSE:
             raise Ended(message.data, message.extra or "")
         raise Ended(self._connection.close_code, "")
@@ -248,7 +248,7 @@ class PicowsTalker(BaseTalker, picows.WSListener):
     @property
     def subprotocol(self) -> str | None:
         headers = self._transport.response.headers
-        return headers.get("Sec-WebSocket-Protocol")  # type: ignore[no-any-return]
+        return headers.get("Sec-WebSocket-Protocol")  # type: ignore[no-any-return]  # kept as Any
 
     async def send(self, message: Message) -> None:
         is_text = isinstance(message, str)
@@ -308,14 +308,14 @@ class TrioWebsocketTalker(BaseTalker):
 
     @property
     def subprotocol(self) -> str | None:
-        return self._connection.subprotocol  # type: ignore[no-any-return]
+        return self._connection.subprotocol  # type: ignore[no-any-return]  # kept as Any
 
     async def send(self, message: Message) -> None:
         await self._connection.send_message(message)
 
     async def recv(self) -> Message:
         try:
-            return await self._connection.get_message()  # type: ignore[no-any-return]
+            return await self._connection.get_message()  # type: ignore[no-any-return]  # kept as Any
         except trio_websocket.ConnectionClosed as error:
             reason = error.reason
             raise Ended(None, "") if reason is None else Ended(reason.code, reason.reason or "") from None
