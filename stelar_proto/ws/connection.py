@@ -9,8 +9,8 @@ caller does wrong is raised at the call.
 CLOSED, the last state, means that nothing more is read: send what :meth:`data_to_send` gives, then end the
 stream when :attr:`Connection.wants_eof` says so: a client lets the server do it first (section 7.1.1).
 
-Responsible for moving from state to state (:mod:`.state`), for closing, and for what is sent. What happens
-while CONNECTING stands in :mod:`.opening`, how chunks become messages in :mod:`.receiver`.
+Responsible for moving from state to state (:mod:`.state`) and for closing. What happens while CONNECTING
+stands in :mod:`.opening`, how chunks become messages in :mod:`.receiver`, what may be sent in :mod:`.sender`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from stelar_proto.errors import HandshakeError, PeerError, StateError, WebSocket
 
 from .close import Close, CloseCode, decode_close, encode_close
 from .events import Closed, Event, Opened, PingReceived, PongReceived
-from .frames import MaskingEncoder, Opcode, encode_frame
+from .frames import Opcode
 from .http1 import HeaderFields, HeadLimits, Request, Response
-from .messages import BytesLike, encode_text, to_bytes, to_control_payload
 from .opening import ClientOpening, ServerOpening, demand
 from .receiver import MAX_FRAGMENTS, MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, Receiver
+from .sender import Sender
 from .state import TRANSITIONS, Role, State
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as encoding a short frame's head.
 _OPEN = State.OPEN
-_TEXT = int(Opcode.TEXT)
-_BINARY = int(Opcode.BINARY)
 
 
-class Connection:
+class Connection(Sender):
     """The WebSocket protocol of one connection, without its socket.
 
     Arguments:
@@ -55,20 +53,13 @@ class Connection:
     """
 
     __slots__ = (
-        "_encode_frame",
-        "_encode_message",
-        "_last_words",
         "_opening",
-        "_out",
-        "_part_type",
         "_peer_ended",
         "_receiver",
         "close_received",
         "close_sent",
         "request",
         "response",
-        "role",
-        "state",
         "subprotocol",
     )
 
@@ -84,8 +75,7 @@ class Connection:
         plain_http: bool = True,
         deliver_parts: bool = False,
     ) -> None:
-        self.role = role
-        self.state = State.CONNECTING
+        super().__init__(role, entropy)
         self.request: Request | None = None
         """The handshake's request: received by a server, sent by a client."""
         self.response: Response | None = None
@@ -93,16 +83,10 @@ class Connection:
         self.subprotocol: str | None = None
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
-        self._encode_frame: Callable[..., bytes] = encode_frame
-        self._encode_message: Callable[[int, bytes], bytes] = encode_frame
-        if role is Role.SERVER:
-            self._opening: ServerOpening | ClientOpening | None = ServerOpening(head_limits, plain_http)
-        elif entropy is None:
-            raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
-        else:
+        self._opening: ServerOpening | ClientOpening | None = ServerOpening(head_limits, plain_http)
+        if role is Role.CLIENT:
+            assert entropy is not None
             self._opening = ClientOpening(entropy, head_limits)
-            masking = MaskingEncoder(entropy)
-            self._encode_frame, self._encode_message = masking.encode_frame, masking.encode_message
         self._receiver: Receiver | None = Receiver(
             masked=role is Role.SERVER,
             max_frame_size=max_frame_size,
@@ -110,11 +94,7 @@ class Connection:
             max_fragments=max_fragments,
             deliver_parts=deliver_parts,
         )
-        self._part_type: type[str] | type[bytes] | None = None  # of the message being sent in parts
-        self._out: list[bytes] = []
         self._peer_ended = False  # its stream, after the connection did
-        # What ends the connection after an event that may still be answered: it leaves behind the answers.
-        self._last_words: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<ws.Connection {self.role.value} {self.state.value}>"
@@ -161,20 +141,6 @@ class Connection:
     def collected_size(self) -> int:
         """How much of a message that has not ended is held here: bytes, or characters if it is text."""
         return 0 if self._receiver is None else self._receiver.messages.collected_size
-
-    def data_to_send(self) -> bytes:
-        """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
-        if self._last_words is not None:
-            self._out.append(self._last_words)
-            self._last_words = None
-        data = b"".join(self._out)  # which does not copy one alone
-        self._out.clear()
-        return data
-
-    @property
-    def can_send(self) -> bool:
-        """Whether messages can be sent: the connection is open, or :class:`Closed` can still be preceded."""
-        return self.state is _OPEN or self._last_words is not None
 
     @property
     def wants_eof(self) -> bool:
@@ -314,78 +280,6 @@ class Connection:
         self.close_sent = decode_close(payload)
         return self._encode_frame(Opcode.CLOSE, payload, True)
 
-    # --- Frames out -------------------------------------------------------------------------------------
-
-    def send_text(self, text: str) -> None:
-        """Send a text message.
-
-        Raises:
-            StateError: the connection is not open, or a message in parts has not ended.
-            MessageError: ``text`` holds a lone surrogate, which UTF-8 cannot say.
-            TypeError: ``text`` is no str.
-        """
-        self._out.append(self.encode_message(_TEXT, encode_text(text)))
-
-    def send_binary(self, data: BytesLike) -> None:
-        """Send a binary message.
-
-        Raises:
-            StateError: the connection is not open, or a message in parts has not ended.
-            TypeError: ``data`` is not bytes.
-        """
-        self._out.append(self.encode_message(_BINARY, data if type(data) is bytes else to_bytes(data)))
-
-    def send_part(self, data: str | BytesLike, *, final: bool) -> None:
-        """Send the next part of a message, a frame of its own; the first part decides: text or binary.
-
-        Raises:
-            StateError: the connection is not open.
-            MessageError: a lone surrogate; a pair of them must not be split.
-            TypeError: ``data`` is neither str nor bytes, or not what the parts before it were.
-        """
-        self._out.append(self.encode_part(data, final=final))
-
-    def encode_part(self, data: str | BytesLike, *, final: bool) -> bytes:
-        """Return the next part of a message as a frame: :meth:`send_part` as :meth:`encode_message` is."""
-        self._demand_open()
-        kind: type[str] | type[bytes] = str if isinstance(data, str) else bytes
-        opcode = int(Opcode.CONTINUATION)
-        if self._part_type is None:
-            opcode = _TEXT if kind is str else _BINARY
-        elif self._part_type is not kind:
-            raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
-        payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
-        self._part_type = None if final else kind
-        return self._encode_frame(opcode, payload, final)
-
-    def encode_message(self, opcode: int, payload: bytes) -> bytes:
-        """Return a message as one frame, masked as the role asks, for an embedder with a queue of its own.
-
-        The frame must be sent before anything that a later call of this connection returns.
-
-        Arguments:
-            opcode: :attr:`Opcode.TEXT` or :attr:`Opcode.BINARY`.
-            payload: the whole message; UTF-8 if it is text, which is not checked.
-
-        Raises:
-            StateError: the connection is not open, or a message in parts has not ended.
-        """
-        if self.state is not _OPEN or self._part_type is not None:
-            self._demand_open()
-            if self._part_type is not None:
-                raise StateError("a message is being sent in parts: end it with send_part(…, final=True)")
-        return self._encode_message(opcode, payload)
-
-    def ping(self, payload: BytesLike = b"") -> None:
-        """Send a ping of up to 125 bytes; the peer answers with the same payload."""
-        self._demand_open()
-        self._out.append(self._encode_frame(Opcode.PING, to_control_payload(payload)))
-
-    def pong(self, payload: BytesLike = b"") -> None:
-        """Send a pong that nobody asked for, as a sign of life (section 5.5.3)."""
-        self._demand_open()
-        self._out.append(self._encode_frame(Opcode.PONG, to_control_payload(payload)))
-
     # --- State ------------------------------------------------------------------------------------------
 
     def _enter(self, state: State) -> None:
@@ -394,7 +288,3 @@ class Connection:
         self._opening = None
         if state is State.CLOSED:
             self._receiver = None  # and with it what has come of a message
-
-    def _demand_open(self) -> None:
-        if not self.can_send:
-            raise StateError(f"nothing can be sent now: the connection is {self.state.value}")

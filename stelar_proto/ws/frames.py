@@ -122,13 +122,13 @@ def encode_frame(opcode: int, payload: bytes, fin: bool = True, *, mask: bytes |
     return head + mask + apply_mask(payload, mask)
 
 
-def _short_message(opcode: int, size: int) -> tuple[bytes, int, int, int]:
-    head = bytes((FIN | opcode, MASKED | size, 0, 0, 0, 0))
+def _short_message(opcode: int, size: int) -> tuple[int, int, int, int]:
+    head = bytes((FIN | opcode, MASKED | size))
     _, ones, surplus = _REPETITIONS[size]
-    return head, ones, surplus, len(head) + size
+    return _from_bytes(head + bytes(4 + size)), ones, surplus, len(head) + 4 + size
 
 
-# By opcode and size, for the frames that are short messages: the head with zeros where the key goes, what
+# By opcode and size, for the frames that are short messages: the frame with zeros for key and payload, what
 # makes the key go there and over the payload, and how long the frame is.
 _SHORT_MESSAGES = (
     (),  # no message begins with a continuation
@@ -169,7 +169,7 @@ class MaskingEncoder:
             return self.encode_frame(opcode, payload)
         keys = self._keys or self._draw()
         head, ones, surplus, width = _SHORT_MESSAGES[opcode][size]
-        return (_from_bytes(head + payload) ^ keys.pop() * ones >> surplus).to_bytes(width)
+        return (head ^ _from_bytes(payload) ^ keys.pop() * ones >> surplus).to_bytes(width)
 
     def encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
         """Return one frame; arguments as those of the function :func:`encode_frame`, errors as above."""
