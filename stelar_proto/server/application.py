@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, overload
 
-from stelar_proto.channel import Closed, HttpResponse, Lifecycle, Runtime, Transport
+from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
@@ -21,8 +21,8 @@ from stelar_proto.ws import Request, Role
 from .client_ids import new_client_id
 from .config import ServerConfig
 from .handlers import HandlerRegistry
-from .health import Counters, Stats, health_json
-from .http import HttpHandler, HttpRouter
+from .health import Counters, HealthEndpoint, Stats
+from .http import HttpHandler, HttpRouter, Route
 from .hub import Hub
 from .peer import Peer
 
@@ -43,8 +43,7 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         Lifecycle.__init__(self, config, config.logger or logging.getLogger("stelar.server"))
         self.config: ServerConfig = config
         self.hub: Hub[Peer] = Hub()
-        health = self.config.health_endpoint
-        self._http = HttpRouter(self.logger, {} if health is None else {health: self._report_health})
+        self._http = HttpRouter(self.logger, self._own_routes())
         self._session_config = self.config.session_config()
         self._ws_format = WebSocketFormat(
             Role.SERVER, serializer=self.config.serializer, max_payload_size=self.config.max_payload_size
@@ -84,8 +83,13 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
             raise ValueError(f"a path begins with a slash, not {path!r}")
         return register(partial(self._http.add, path), handler)
 
-    def _report_health(self, _request: Request) -> HttpResponse:
-        return HttpResponse.of_json(health_json(self.get_stats(), self.memory_bytes()))
+    def _own_routes(self) -> dict[str, Route]:
+        if self.config.health_endpoint is None:
+            return {}
+        health = HealthEndpoint(
+            self.get_stats, lambda: self.config.allowed_origins, self.config.health_handler
+        )
+        return {self.config.health_endpoint: Route(health, health.methods)}
 
     # --- Sending ----------------------------------------------------------------------------------------
 
@@ -170,6 +174,8 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
             dropped_messages=counters.dropped_messages + sum(s.messages_dropped for s in sessions),
             total_rooms=self.hub.room_count,
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
+            memory_bytes=self.memory_bytes(),
+            rate_limiter_entries=0,
         )
 
     def memory_bytes(self) -> int:

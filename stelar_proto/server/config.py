@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from logging import Logger
 
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
+
+from .health import HealthHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,9 @@ class ServerConfig:
         outbox_limit: what may wait for one client to read; a client over it is cut.
         inbox_limit: messages of one client that may wait for its handler before it is read no further.
         health_endpoint: the path of the health document; None for none.
+        health_handler: answers there in place of the document: ``handler(request, stats)`` returns an
+            :class:`~stelar_proto.channel.HttpResponse`; plain or ``async``.
+        allowed_origins: the origins whose pages may connect, and read the health document; None for all.
         serializer: JSON to and from text.
         logger: where the server reports.
     """
@@ -59,6 +64,8 @@ class ServerConfig:
     outbox_limit: int = 16 * 1024 * 1024
     inbox_limit: int = 64
     health_endpoint: str | None = "/health"
+    health_handler: HealthHandler | None = None
+    allowed_origins: Collection[str] | None = None
     serializer: Serializer = JSON
     logger: Logger | None = None
 
@@ -68,8 +75,11 @@ class ServerConfig:
             self.session_config()
         except ValueError as error:
             problems.append(str(error))
-        if self.generate_client_id is not None and not callable(self.generate_client_id):
-            problems.append(f"generate_client_id must be a function, not {self.generate_client_id!r}")
+        problems += [
+            f"{name} must be a function, not {function!r}"
+            for name in ("generate_client_id", "health_handler")
+            if (function := getattr(self, name)) is not None and not callable(function)
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -1,8 +1,14 @@
-"""What a server counts, and how the health endpoint says it."""
+"""What a server counts, and how the health endpoint says it, to monitors and to pages of other origins."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from stelar_proto.channel import HttpResponse
+from stelar_proto.channel.handlers import is_awaitable
+from stelar_proto.ws import Request
 
 
 @dataclass(slots=True)
@@ -28,6 +34,8 @@ class Stats:
         dropped_messages: accepted for a client, but lost because it was cut for not reading.
         total_rooms: rooms now.
         uptime: seconds since the start.
+        memory_bytes: resident memory of the process; 0 where the system does not tell.
+        rate_limiter_entries: clients and events that the rate limiter remembers.
     """
 
     total_connections: int
@@ -40,9 +48,79 @@ class Stats:
     dropped_messages: int
     total_rooms: int
     uptime: float
+    memory_bytes: int
+    rate_limiter_entries: int
 
 
-def health_json(stats: Stats, memory_bytes: int) -> dict[str, object]:
+HealthHandler: TypeAlias = Callable[[Request, Stats], HttpResponse | Awaitable[HttpResponse]]
+"""What ``health_handler`` may be: it is given the request and what the server has counted."""
+
+_PREFLIGHT_SECONDS = "86400"
+
+
+class HealthEndpoint:
+    """Answers GET, HEAD and OPTIONS requests for the health of a server.
+
+    Pages of allowed origins may read the answer (CORS, of the Fetch standard): those of all origins if none
+    are named, which is safe because no cookie takes part in it.
+
+    Arguments:
+        get_stats: returns what the server has counted.
+        allowed_origins: returns the origins whose pages may ask; None for all.
+        handler: the application's own; None for the document of :func:`health_json`.
+    """
+
+    methods = ("GET", "HEAD", "OPTIONS")
+
+    def __init__(
+        self,
+        get_stats: Callable[[], Stats],
+        allowed_origins: Callable[[], Collection[str] | None],
+        handler: HealthHandler | None = None,
+    ) -> None:
+        self._get_stats = get_stats
+        self._allowed_origins = allowed_origins
+        self._handler = handler
+
+    def __call__(self, request: Request) -> HttpResponse | Awaitable[HttpResponse]:
+        """Return the answer to ``request``."""
+        if request.method == "OPTIONS":
+            methods = ", ".join(self.methods)
+            return self._share(request, HttpResponse(204, headers=[("Allow", methods)]))
+        stats = self._get_stats()
+        if self._handler is None:
+            return self._share(request, HttpResponse.of_json(health_json(stats)))
+        response = self._handler(request, stats)
+        if isinstance(response, HttpResponse) or not is_awaitable(response):
+            return self._share(request, response)
+        return self._share_later(request, response)
+
+    async def _share_later(self, request: Request, response: Awaitable[HttpResponse]) -> HttpResponse:
+        return self._share(request, await response)
+
+    def _share(self, request: Request, response: object) -> HttpResponse:
+        """Add what lets a page of another origin read the answer, if it may."""
+        if not isinstance(response, HttpResponse):
+            raise TypeError(f"health_handler returns HttpResponse, not {type(response).__name__}")
+        allowed, origin = self._allowed_origins(), request.headers.get("Origin")
+        fields = []
+        if allowed is None:
+            fields.append(("Access-Control-Allow-Origin", "*"))
+        else:
+            fields.append(("Vary", "Origin"))  # a cache must not give one origin's answer to another
+            if origin is None or origin not in allowed:
+                return response._replace(headers=(*response.headers, *fields))
+            fields.append(("Access-Control-Allow-Origin", origin))
+        if request.method == "OPTIONS":
+            fields.append(("Access-Control-Allow-Methods", ", ".join(self.methods)))
+            wanted = request.headers.get("Access-Control-Request-Headers")
+            if wanted is not None:
+                fields.append(("Access-Control-Allow-Headers", wanted))
+            fields.append(("Access-Control-Max-Age", _PREFLIGHT_SECONDS))
+        return response._replace(headers=(*response.headers, *fields))
+
+
+def health_json(stats: Stats) -> dict[str, object]:
     """Return the health document under the keys of stelar-time-real 3.2.0, so that its monitors work."""
     return {
         "status": "ok",
@@ -55,7 +133,7 @@ def health_json(stats: Stats, memory_bytes: int) -> dict[str, object]:
         "uptimeSeconds": int(stats.uptime),
         "wsConnections": stats.ws_connections,
         "tcpConnections": stats.tcp_connections,
-        "memoryMB": round(memory_bytes / 1024 / 1024, 2),
-        "memoryUsage": {"rss": memory_bytes},
-        "rateLimiterEntries": 0,
+        "memoryMB": round(stats.memory_bytes / 1024 / 1024, 2),
+        "memoryUsage": {"rss": stats.memory_bytes},
+        "rateLimiterEntries": stats.rate_limiter_entries,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from logging import Logger
+from typing import NamedTuple
 
 from stelar_proto.channel import HttpResponse, State
 from stelar_proto.channel.handlers import check_handler, is_awaitable
@@ -14,7 +15,13 @@ from stelar_proto.ws import Request
 HttpHandler = Callable[[Request], HttpResponse | Awaitable[HttpResponse]]
 
 _NOT_FOUND = HttpResponse.of_text("there is nothing here\n", status=404)
-_NOT_ALLOWED = HttpResponse.of_text("GET and HEAD only\n", status=405, headers=[("Allow", "GET, HEAD")])
+
+
+class Route(NamedTuple):
+    """What answers requests for one path, and which methods it knows."""
+
+    handler: HttpHandler
+    methods: tuple[str, ...] = ("GET", "HEAD")
 
 
 class HttpRouter:
@@ -22,13 +29,13 @@ class HttpRouter:
 
     Arguments:
         logger: where handlers that fail are reported.
-        own: the server's own handlers by path; the application may put others in their place.
+        own: the server's own routes by path; the application may put others in their place.
     """
 
-    def __init__(self, logger: Logger, own: Mapping[str, HttpHandler]) -> None:
+    def __init__(self, logger: Logger, own: Mapping[str, Route]) -> None:
         self._logger = logger
         self._own = own
-        self._handlers: dict[str, HttpHandler] = {}
+        self._routes: dict[str, Route] = {}
 
     def add(self, path: str, handler: HttpHandler) -> None:
         """Have ``handler`` answer requests for ``path``.
@@ -37,20 +44,21 @@ class HttpRouter:
             StateError: the path has a handler already.
             TypeError: the handler is no function.
         """
-        if path in self._handlers:
+        if path in self._routes:
             raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
-        self._handlers[path] = check_handler(handler)
+        self._routes[path] = Route(check_handler(handler))
 
     def answer(self, endpoint: Dispatcher, request: Request) -> Deferred | None:
         """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
-        handler = self._handlers.get(request.path) or self._own.get(request.path)
-        if handler is None:
+        route = self._routes.get(request.path) or self._own.get(request.path)
+        if route is None:
             self._respond(endpoint, request, _NOT_FOUND)
-        elif request.method not in ("GET", "HEAD"):
-            self._respond(endpoint, request, _NOT_ALLOWED)
+        elif request.method not in route.methods:
+            words, allow = f"{' and '.join(route.methods)} only\n", ("Allow", ", ".join(route.methods))
+            self._respond(endpoint, request, HttpResponse.of_text(words, status=405, headers=[allow]))
         else:
             try:
-                response = handler(request)
+                response = route.handler(request)
             except Exception as error:
                 self._fail(endpoint, request, error)
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anyio
@@ -313,30 +312,6 @@ async def test_a_client_killed_in_the_middle_of_a_message_is_forgotten(world: Wo
                 await stream.send(b"\0\0\x10\0\0\0\4half")
         assert await gone.next() == 1006
         await bystander_is_well(server, bystander)
-
-
-async def test_health_is_the_documented_json(world: World) -> None:
-    async with world.conversation("ws", "tcp") as (server, *_):
-        async with raw_connection(server, "ws") as stream:
-            await stream.send(b"GET /health HTTP/1.0\r\n\r\n")
-            head, _, body = (await read_to_end(stream)).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"Content-Type: application/json" in head
-        health = json.loads(body)
-        assert health["status"] == "ok"
-        assert (health["wsConnections"], health["tcpConnections"], health["activeConnections"]) == (1, 1, 2)
-        assert health["memoryUsage"]["rss"] > 1_000_000
-        assert set(health) == {
-            *(
-                "status",
-                "totalConnections",
-                "activeConnections",
-                "totalMessagesReceived",
-                "totalMessagesSent",
-            ),
-            *("totalRooms", "uptime", "uptimeSeconds", "wsConnections", "tcpConnections", "memoryMB"),
-            *("memoryUsage", "rateLimiterEntries"),
-        }
 
 
 async def test_a_fault_of_the_library_costs_one_connection(

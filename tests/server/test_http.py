@@ -74,8 +74,7 @@ def test_the_health_document_has_the_keys_that_monitors_know(house: House, wire:
 
 
 def test_memory_is_told_in_bytes_and_megabytes() -> None:
-    stats = Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
-    document = health_json(stats, 10_000_000)
+    document = health_json(Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 10_000_000, 0))
     assert (document["memoryMB"], document["memoryUsage"]) == (9.54, {"rss": 10_000_000})
 
 
@@ -101,6 +100,99 @@ def test_http_is_no_client(house: House) -> None:
     house.server.on_disconnect(lambda ctx: pytest.fail("it was none"))
     answer(house, b"GET /health HTTP/1.1")
     assert house.server.get_stats().total_connections == 0
+
+
+SHARED = "Access-Control-Allow-Origin"
+
+
+def ask_health(
+    *fields: bytes, method: bytes = b"GET", **options: Any
+) -> tuple[House, tuple[int, dict[str, str], bytes]]:
+    house = House()
+    house.serve(**options)
+    return house, answer(house, b"\r\n".join([method + b" /health HTTP/1.1", *fields]))
+
+
+def test_pages_of_all_origins_may_read_the_health_unless_some_are_named() -> None:
+    _, (status, headers, _) = ask_health(b"Origin: https://any.example")
+    assert (status, headers[SHARED]) == (200, "*")
+
+
+@pytest.mark.parametrize(
+    ("origin", "shared"),
+    [
+        (b"Origin: https://a.example", "https://a.example"),
+        (b"Origin: https://b.example", None),
+        (b"Origin: https://a.example.evil", None),
+        (b"Origin: null", None),
+        (b"X: no browser", None),
+    ],
+)
+def test_pages_of_other_origins_than_the_named_ones_may_not(origin: bytes, shared: str | None) -> None:
+    _, (status, headers, body) = ask_health(origin, allowed_origins=["https://a.example"])
+    assert (status, headers.get(SHARED), headers["Vary"]) == (200, shared, "Origin")
+    assert json.loads(body)["status"] == "ok"  # no page reads it, but a monitor does
+
+
+def test_a_preflight_is_answered_without_a_body() -> None:
+    fields = (b"Origin: https://a.example", b"Access-Control-Request-Headers: X-Token")
+    _, (status, headers, body) = ask_health(*fields, method=b"OPTIONS", allowed_origins=["https://a.example"])
+    assert (status, body) == (204, b"")
+    assert headers == {
+        "Allow": "GET, HEAD, OPTIONS",
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": "https://a.example",
+        "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+        "Access-Control-Allow-Headers": "X-Token",
+        "Access-Control-Max-Age": "86400",
+        "Connection": "close",
+    }
+
+
+def test_a_preflight_of_another_origin_allows_nothing() -> None:
+    _, (status, headers, _) = ask_health(
+        b"Origin: https://b.example", method=b"OPTIONS", allowed_origins=["https://a.example"]
+    )
+    assert status == 204
+    assert not [name for name in headers if name.startswith("Access-Control")]
+
+
+def test_other_methods_are_told_which_ones_there_are() -> None:
+    _, (status, headers, body) = ask_health(method=b"DELETE")
+    assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert body == b"GET and HEAD and OPTIONS only\n"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_health_handler_answers_in_place_of_the_document(is_async: bool) -> None:
+    def plain(request: Request, stats: Stats) -> HttpResponse:
+        words = f"{request.method} {stats.active_connections}"
+        return HttpResponse.of_text(words, status=503, headers=[("Retry-After", "3")])
+
+    async def later(request: Request, stats: Stats) -> HttpResponse:
+        return plain(request, stats)
+
+    _, (status, headers, body) = ask_health(health_handler=later if is_async else plain)
+    assert (status, body) == (503, b"GET 0")
+    assert (headers["Retry-After"], headers[SHARED]) == ("3", "*")
+
+
+@pytest.mark.parametrize("result", [None, {"status": "ok"}, "ok"])
+def test_a_health_handler_that_returns_no_response_is_a_500(
+    result: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, (status, _, _) = ask_health(health_handler=lambda request, stats: result)
+    assert status == 500
+    assert "health_handler returns HttpResponse" in str(raised(caplog.records))
+
+
+def test_a_health_handler_that_raises_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(request: Request, stats: Stats) -> HttpResponse:
+        raise LookupError("no database")
+
+    _, (status, _, body) = ask_health(health_handler=broken)
+    assert (status, body) == (500, b"the handler failed\n")
+    assert [str(error) for error in raised(caplog.records)] == ["no database"]
 
 
 # --- Pages ------------------------------------------------------------------------------------------------
