@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from functools import partial
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Literal, Self
 
 from stelar_proto.channel import Closed, Deadlines, Runtime, State
 from stelar_proto.channel.dialing import establish
+from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import ConnectError, StateError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, Message, check_event_name
 from stelar_proto.session import SessionConfig, TcpSession, WebSocketSession
@@ -48,7 +48,7 @@ class ClientApplication(HandlerRegistry, ABC):
         if self.target.wire == "ws":  # what cannot be asked for is refused here, not when connecting
             trial = Connection(Role.CLIENT, entropy=bytes)
             trial.request_upgrade(self.target.handshake_url, headers=self.config.headers)
-        self.logger = self.config.logger or logging.getLogger("stelar.client")
+        self.logger = choose_logger(self.config.logger, "stelar.client")
         self._session_config: SessionConfig = self.config.session_config()
         self._runtime: Runtime | None = None
         self._deadlines = Deadlines(lambda _: None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from logging import Logger
 
+from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
@@ -31,7 +31,7 @@ class ClientConfig:
         inbox_limit: messages that may wait for a handler before the server is read no further.
         reject_unauthorized: verify the server's certificate and name; turning it off is logged.
         serializer: JSON to and from text.
-        logger: where the client reports.
+        logger: where the client reports, or the name of a level for its own logger, ``stelar.client``.
     """
 
     mode: str | None = None
@@ -49,10 +49,10 @@ class ClientConfig:
     inbox_limit: int = 64
     reject_unauthorized: bool = True
     serializer: Serializer = JSON
-    logger: Logger | None = None
+    logger: LoggerOption = None
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
+        problems = [*logger_problems(self.logger)]
         if self.mode not in (None, "ws", "tcp"):
             problems.append(f"mode must be 'ws' or 'tcp', not {self.mode!r}")
         if not (isinstance(self.ack_timeout, int | float) and self.ack_timeout > 0):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from functools import partial
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Unpack
 
 from stelar_proto.channel import Closed, Deadlines, Runtime
 from stelar_proto.channel.dialing import establish
+from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import StateError
 from stelar_proto.ws import CloseCode, Connection, Opened, RequestReceived, Role, UpgradeRequested
 from stelar_proto.ws.uri import parse_websocket_url
@@ -63,7 +63,7 @@ class WebSocketConnector(ABC):
     def __init__(self, url: str, **options: Unpack[ConnectOptions]) -> None:
         self.config = ConnectConfig(**options)
         self.target = parse_websocket_url(url)
-        self.logger = self.config.logger or logging.getLogger("stelar.websocket")
+        self.logger = choose_logger(self.config.logger, "stelar.websocket")
         self._request = partial(
             Connection.request_upgrade,
             url=url,

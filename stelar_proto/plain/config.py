@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging import Logger
 from typing import TypeAlias, TypedDict
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
 from stelar_proto.channel.config import not_positive_whole
+from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.ws import Headers, Request
 from stelar_proto.ws.headers import is_token
 
@@ -25,7 +25,7 @@ class WebSocketConfig(ChannelConfig):
         max_size: of a received message; a larger one ends the connection at its header. None for no limit.
         inbox_limit: messages, or parts of one, that may wait for ``recv()`` before reading pauses.
         inbox_size: bytes that may, an unfinished message included.
-        logger: where things are reported.
+        logger: where things are reported, or the name of a level.
 
     Raises:
         ValueError: a value makes no sense; the message names every such one.
@@ -35,11 +35,12 @@ class WebSocketConfig(ChannelConfig):
     max_size: int | None = 10 * 1024 * 1024
     inbox_limit: int = 64
     inbox_size: int = 1024 * 1024
-    logger: Logger | None = None
+    logger: LoggerOption = None
 
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("inbox_limit", "inbox_size"))
+        problems += logger_problems(self.logger)
         if self.max_size is not None:
             problems += not_positive_whole(self, ("max_size",))
         if isinstance(self.subprotocols, str):  # a string is a sequence of strings too
@@ -116,7 +117,7 @@ class _Options(TypedDict, total=False):
     max_size: int | None
     inbox_limit: int
     inbox_size: int
-    logger: Logger | None
+    logger: LoggerOption
 
 
 class ServeOptions(_Options, total=False):

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, Unpack
 
 from stelar_proto.channel import HttpResponse, Lifecycle, State, Transport
 from stelar_proto.channel.handlers import check_handler, is_awaitable
+from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import ConnectionClosed
 from stelar_proto.ws import (
     CloseCode,
@@ -79,7 +79,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         self, handler: ConnectionHandler, host: str, port: int, **options: Unpack[ServeOptions]
     ) -> None:
         config = ServeConfig(**options)
-        super().__init__(config, config.logger or logging.getLogger("stelar.websocket"))
+        super().__init__(config, choose_logger(config.logger, "stelar.websocket"))
         if not (type(port) is int and 0 <= port <= 0xFFFF):
             raise ValueError(f"port must be from 0 to 65535, not {port!r}")
         self.config: ServeConfig = config

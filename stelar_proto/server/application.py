@@ -6,12 +6,12 @@ serving and stopping, and tells it of connections.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
+from stelar_proto.channel.logs import choose_logger
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import check_payload, register
@@ -40,7 +40,7 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
     def __init__(self, **options: Any) -> None:
         HandlerRegistry.__init__(self)
         config = ServerConfig(**options)
-        Lifecycle.__init__(self, config, config.logger or logging.getLogger("stelar.server"))
+        Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))
         self.config: ServerConfig = config
         self.hub: Hub[Peer] = Hub()
         self._http = HttpRouter(self.logger, self._own_routes())

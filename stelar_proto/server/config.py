@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from logging import Logger
 
+from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
@@ -40,7 +40,7 @@ class ServerConfig:
             :class:`~stelar_proto.channel.HttpResponse`; plain or ``async``.
         allowed_origins: the origins whose pages may connect, and read the health document; None for all.
         serializer: JSON to and from text.
-        logger: where the server reports.
+        logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
     host: str = "127.0.0.1"
@@ -67,7 +67,7 @@ class ServerConfig:
     health_handler: HealthHandler | None = None
     allowed_origins: Collection[str] | None = None
     serializer: Serializer = JSON
-    logger: Logger | None = None
+    logger: LoggerOption = None
 
     def __post_init__(self) -> None:
         problems = [*self._port_problems(), *self._path_problems(), *self._number_problems()]
@@ -75,6 +75,7 @@ class ServerConfig:
             self.session_config()
         except ValueError as error:
             problems.append(str(error))
+        problems += logger_problems(self.logger)
         problems += [
             f"{name} must be a function, not {function!r}"
             for name in ("generate_client_id", "health_handler")

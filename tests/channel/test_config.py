@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
 import pytest
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
+from stelar_proto.channel.logs import choose_logger, logger_problems
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,29 @@ def test_a_json_response_is_compact_and_kept_by_no_cache() -> None:
     assert response.status == 201
     assert response.body == b'{"name":"\\u00f1","numbers":[1,2]}'
     assert response.headers == (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+
+
+def test_the_logger_is_the_librarys_own_unless_another_is_given() -> None:
+    mine = logging.getLogger("mine")
+    assert choose_logger(mine, "stelar.server") is mine
+    assert choose_logger(None, "stelar.server") is logging.getLogger("stelar.server")
+
+
+def test_the_name_of_a_level_sets_that_of_the_librarys_own_logger() -> None:
+    own = logging.getLogger("stelar.tested")
+    assert choose_logger("debug", "stelar.tested") is own
+    assert own.level == logging.DEBUG
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("LOUD", r"name of a level \(CRITICAL, .*DEBUG.*\), not 'LOUD'"),
+        (10, "a logger or the name of a level, not 10"),
+    ],
+)
+def test_what_is_neither_logger_nor_level_is_refused(option: object, problem: str) -> None:
+    [found] = logger_problems(option)
+    assert re.search(problem, found)
+    for valid in (None, "Info", logging.getLogger("mine")):
+        assert not [*logger_problems(valid)]
