@@ -208,12 +208,15 @@ class Peer(Dispatcher):
                 # What the handler returned cannot be sent; the requester learns that, and not more.
                 self._handler_raised(handler, error, (context,))
 
-    def _handler_raised(self, handler: Handler, error: Exception, arguments: tuple[Any, ...]) -> None:
-        reply = arguments[0]._reply
-        is_asked = reply is not None and not reply.given
-        if is_asked and isinstance(error, HandlerError):
-            reply.give_error(error.code, error.message)
+    def _handler_raised(
+        self, handler: Handler, error: Exception, arguments: tuple[Any, ...], event: str | None = None
+    ) -> None:
+        context: Context = arguments[0]
+        reply = context._reply
+        asked = None if reply is None or reply.given else reply
+        if asked is not None and isinstance(error, HandlerError):
+            asked.give_error(error.code, error.message)
             return
-        super()._handler_raised(handler, error, arguments)
-        if is_asked:
-            reply.give_failure()
+        super()._handler_raised(handler, error, arguments, context.event)
+        if asked is not None:
+            asked.give_failure()

@@ -163,9 +163,11 @@ class Dispatcher(Endpoint):
         if rest is not None:
             await rest
 
-    def _handler_raised(self, handler: Handler, error: Exception, arguments: tuple[Any, ...]) -> None:
-        """Report ``error``; ``arguments`` is what ``handler`` was called with."""
+    def _handler_raised(
+        self, handler: Handler, error: Exception, arguments: tuple[Any, ...], event: str | None = None
+    ) -> None:
+        """Report ``error``; ``arguments`` is what ``handler`` was called with, ``event`` what about."""
         function = handler.func if isinstance(handler, partial) else handler
         name = getattr(function, "__qualname__", repr(function))
-        extra = {"client_id": self.session.client_id}
+        extra = {"client_id": self.session.client_id, "event": event}
         self._logger.error("handler %s raised", name, exc_info=error, extra=extra)

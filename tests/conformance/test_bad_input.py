@@ -169,6 +169,7 @@ async def test_a_message_that_breaks_the_rules_is_dropped_and_reported_and_the_c
         assert caplog.text.count("was dropped") == 3
 
 
+@pytest.mark.feature("max_payload_size")
 @pytest.mark.parametrize("size", [1000, 1_000_000])
 async def test_a_message_over_the_limit_ends_its_sender_with_the_reason(
     world: World, wire: str, size: int
@@ -188,6 +189,7 @@ async def test_a_message_over_the_limit_ends_its_sender_with_the_reason(
         await bystander_is_well(server, bystander)
 
 
+@pytest.mark.feature("connect_timeout")
 async def test_a_client_that_says_nothing_is_given_up_at_the_connect_deadline(world: World) -> None:
     async with world.conversation("ws", connect_timeout=0.1) as (server, bystander):
         server.on_ack("echo", lambda ctx: ctx.data)
@@ -198,6 +200,7 @@ async def test_a_client_that_says_nothing_is_given_up_at_the_connect_deadline(wo
         await bystander_is_well(server, bystander)
 
 
+@pytest.mark.feature("heartbeat_interval", "heartbeat_timeout")
 async def test_a_dead_client_is_dropped_and_a_live_one_is_not(world: World, wire: str) -> None:
     options: Any = {"heartbeat_interval": 0.05, "heartbeat_timeout": 0.1}
     async with world.conversation(wire, announce_id=False, **options) as (server, alive):
@@ -248,6 +251,7 @@ async def test_a_client_notices_a_server_that_went_silent(world: World, wire: st
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.feature("outbox_limit", "slow_consumer")
 async def test_a_client_that_never_reads_is_cut_and_the_others_are_served(world: World, wire: str) -> None:
     async with world.conversation(
         "ws", "tcp", outbox_limit=200_000, announce_id=False, close_timeout=0.2
@@ -273,6 +277,7 @@ async def test_a_client_that_never_reads_is_cut_and_the_others_are_served(world:
         assert stats.active_connections == 2
 
 
+@pytest.mark.feature("inbox_limit")
 async def test_a_client_whose_handler_falls_behind_is_read_no_faster(world: World, wire: str) -> None:
     async with (
         world.conversation(inbox_limit=8) as (server,),
@@ -297,6 +302,7 @@ async def test_a_client_whose_handler_falls_behind_is_read_no_faster(world: Worl
         assert await handled.take(400) == list(range(400))
 
 
+@pytest.mark.feature("on_disconnect")
 async def test_a_client_killed_in_the_middle_of_a_message_is_forgotten(world: World, wire: str) -> None:
     async with world.conversation("ws", announce_id=False) as (server, bystander):
         server.on_ack("echo", lambda ctx: ctx.data)

@@ -13,6 +13,7 @@ from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.feature("start", "stop", "get_port")
 async def test_a_server_starts_stops_and_starts_again(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -27,12 +28,14 @@ async def test_a_server_starts_stops_and_starts_again(world: World, wire: str) -
                 server.get_port()
 
 
+@pytest.mark.feature("start")
 async def test_starting_twice_is_an_error_that_says_so(world: World) -> None:
     async with world.conversation() as (server,):
         with pytest.raises(StateError, match="running already"):
             await server.start()
 
 
+@pytest.mark.feature("port", "tcp_port", "host")
 async def test_a_port_in_use_is_an_error_that_names_it(world: World) -> None:
     async with world.conversation() as (server,):
         port = server.get_port()
@@ -47,6 +50,7 @@ async def test_a_port_in_use_is_an_error_that_names_it(world: World) -> None:
         await third.stop()
 
 
+@pytest.mark.feature("stop")
 async def test_stopping_tells_every_client(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -59,6 +63,7 @@ async def test_stopping_tells_every_client(world: World, wire: str) -> None:
             assert client.get_state() == "disconnected"
 
 
+@pytest.mark.feature("stop", "nothing is lost")
 async def test_what_was_emitted_before_the_stop_arrives(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -71,6 +76,7 @@ async def test_what_was_emitted_before_the_stop_arrives(world: World, wire: str)
             assert await numbers.take(500) == list(range(500))
 
 
+@pytest.mark.feature("shutdown_timeout")
 async def test_stopping_cuts_who_does_not_go_and_cancels_handlers_that_do_not_end(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server(shutdown_timeout=0.1)
@@ -96,6 +102,7 @@ async def test_stopping_cuts_who_does_not_go_and_cancels_handlers_that_do_not_en
         assert server.get_clients() == []
 
 
+@pytest.mark.feature("serve_forever")
 async def test_serve_forever_ends_with_stop(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -107,6 +114,7 @@ async def test_serve_forever_ends_with_stop(world: World, wire: str) -> None:
                 await server.stop()
 
 
+@pytest.mark.feature("serve_forever")
 async def test_serve_forever_that_is_cancelled_stops_the_server(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -122,6 +130,7 @@ async def test_serve_forever_that_is_cancelled_stops_the_server(world: World, wi
         await client.disconnect()
 
 
+@pytest.mark.feature("start")
 async def test_several_servers_live_in_one_process(world: World, wire: str) -> None:
     async with (
         world.conversation(wire) as (first, client_of_first),
@@ -151,6 +160,7 @@ async def test_a_client_connects_disconnects_and_connects_again(world: World, wi
             assert await log.take(2) == ["connect", (1000, "")]
 
 
+@pytest.mark.feature("ctx.disconnect")
 async def test_the_server_disconnects_a_client_behind_what_it_sent(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
 
@@ -184,6 +194,7 @@ async def test_nobody_listening_is_a_connect_error_with_the_address(world: World
                 pytest.fail("it must not get here")
 
 
+@pytest.mark.feature("max_connections")
 async def test_a_refused_client_learns_why(world: World, wire: str) -> None:
     async with world.conversation(wire, max_connections=1) as (server, _):
         with pytest.raises(ConnectError, match=r"503|Server full") as caught:
@@ -191,6 +202,7 @@ async def test_a_refused_client_learns_why(world: World, wire: str) -> None:
         assert caught.value.__cause__ is not None
 
 
+@pytest.mark.feature("namespace")
 async def test_a_namespace_that_is_not_there_is_refused_with_404(world: World) -> None:
     async with world.conversation(namespace="/chat") as (server,):
         with pytest.raises(ConnectError, match="404"):
@@ -220,3 +232,24 @@ async def test_a_body_that_raises_raises_what_it_raised(world: World, wire: str)
     with anyio.fail_after(PATIENCE), pytest.raises(ZeroDivisionError):
         async with world.server() as server, world.client(server, wire):
             raise ZeroDivisionError
+
+
+@pytest.mark.feature("disconnect")
+async def test_the_server_closes_one_client_by_its_id(world: World, wire: str) -> None:
+    async with world.conversation(wire, wire) as (server, client, bystander):
+        ended = inbox_of(client, "disconnect")
+        assert server.disconnect(str(client.get_id()), 1000, "that is all")
+        # The binary protocol has one frame for every orderly end, and no words in it.
+        assert await ended.next() == (
+            (1000, "that is all") if wire == "ws" else (1001, "Server shutting down")
+        )
+        assert not server.disconnect("nobody")
+        assert bystander.is_connected()
+
+
+@pytest.mark.feature("get_tcp_port", "tcp_port")
+async def test_without_a_tcp_port_there_is_no_second_listener(world: World) -> None:
+    async with world.conversation(tcp_port=None) as (server,):
+        assert server.get_tcp_port() is None
+        async with world.client(server, "ws") as client:
+            assert client.is_connected()

@@ -20,6 +20,7 @@ from tests.conformance.world import Inbox, World, inbox_of
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.feature("on_ack")
 @pytest.mark.parametrize(
     "answer", [None, 0, "ñ", [1, {"a": 2}], {"_correlationId": "mine", "data": 1}, {"_error": {}}], ids=repr
 )
@@ -50,6 +51,7 @@ async def test_requests_under_one_name_run_at_once_and_are_told_apart(world: Wor
         assert answers == {number: 2 * number for number in range(100)}
 
 
+@pytest.mark.feature("on_ack", "raising handlers")
 async def test_an_error_answer_raises_with_code_and_words(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
 
@@ -137,12 +139,14 @@ async def test_an_emit_may_ask_for_an_answer_that_a_handler_gets(world: World, w
         assert await sums.next() == 6
 
 
+@pytest.mark.feature("ctx.ack")
 async def test_a_handler_of_events_may_answer_with_ctx_ack(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
         server.on("ask", lambda ctx: ctx.ack("reply", ctx.data + 1))
         assert await client.request("ask", 1, "reply") == 2
 
 
+@pytest.mark.feature("ctx.send")
 async def test_ctx_send_is_an_event_of_that_shape(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
         server.on("reply", lambda ctx: ctx.send("custom-ack", {"x": 1}))
@@ -162,6 +166,7 @@ async def test_a_request_that_cannot_be_sent_raises_at_the_call(world: World, wi
             await client.request("x")
 
 
+@pytest.mark.feature("requests within handlers")
 async def test_a_handler_may_ask_the_server_while_it_handles_an_event(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
         server.on_ack("double", lambda ctx: ctx.data * 2)

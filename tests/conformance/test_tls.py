@@ -34,6 +34,7 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.feature("tls")
 async def test_a_conversation_over_tls(
     world: World, wire: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
@@ -97,6 +98,7 @@ async def test_verification_can_be_turned_off_and_that_is_logged(
     assert "is not verified" in caplog.text
 
 
+@pytest.mark.feature("tls")
 async def test_certificate_files_can_be_given_by_their_paths(
     world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ async def test_tls_on_a_plain_port_is_a_connect_error(world: World, wire: str) -
             await world.client_of(url_of(server, wire, secure=True)).connect()
 
 
+@pytest.mark.feature("connect_timeout")
 async def test_a_tls_handshake_that_never_comes_is_given_up(
     world: World, wire: str, server_tls: ssl.SSLContext
 ) -> None:

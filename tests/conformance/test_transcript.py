@@ -71,6 +71,7 @@ def scenario_server(world: World) -> Any:
     return server
 
 
+@pytest.mark.feature("tcp_dialect")
 @pytest.mark.parametrize("recorded", ["tcp", "ws"])
 async def test_recorded_client_bytes_draw_the_recorded_server_bytes(world: World, recorded: str) -> None:
     """What only another client's doing brought (`said`, `chat`) is left out: this client is alone."""
