@@ -12,7 +12,7 @@ from stelar_proto.errors import (
     StelarError,
 )
 from stelar_proto.plain import WebSocketConnection
-from stelar_proto.server import ClientInfo, Context, HttpResponse, Stats
+from stelar_proto.server import ClientInfo, Context, HttpResponse, Namespace, Stats
 
 from .client import StelarClient
 from .server import StelarServer
@@ -28,6 +28,7 @@ __all__ = [
     "HandlerError",
     "HttpResponse",
     "MessageError",
+    "Namespace",
     "RemoteError",
     "StateError",
     "Stats",

@@ -6,6 +6,16 @@ from .application import ServerApplication
 from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
+from .namespace import Namespace
 from .peer import Peer
 
-__all__ = ["ClientInfo", "Context", "HttpResponse", "Peer", "ServerApplication", "ServerConfig", "Stats"]
+__all__ = [
+    "ClientInfo",
+    "Context",
+    "HttpResponse",
+    "Namespace",
+    "Peer",
+    "ServerApplication",
+    "ServerConfig",
+    "Stats",
+]

@@ -12,23 +12,23 @@ from typing import Any, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
 from stelar_proto.channel.logs import choose_logger
-from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
-from stelar_proto.session.arguments import check_payload, register
+from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Request, Role
 
 from .client_ids import new_client_id
-from .config import ServerConfig
-from .handlers import HandlerRegistry
+from .config import ServerConfig, is_path
 from .health import Counters, HealthEndpoint, Stats
 from .http import HttpHandler, HttpRouter, Route
-from .hub import Hub
+from .namespace import Namespace
 from .peer import Peer
 
 
-class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
+class ServerApplication(Namespace, Lifecycle[Peer]):
     """Rooms, broadcasts and handlers for clients of both wires.
+
+    What a :class:`Namespace` can do, it does for the clients of its own path, and for those of TCP.
 
     Arguments: see :class:`ServerConfig`.
 
@@ -38,14 +38,15 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
     """
 
     def __init__(self, **options: Any) -> None:
-        HandlerRegistry.__init__(self)
         config = ServerConfig(**options)
+        Namespace.__init__(self, self, config.namespace)
         Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))
         self.config: ServerConfig = config
-        self.hub: Hub[Peer] = Hub()
+        self._namespaces: dict[str, Namespace] = {self.path: self}
+        self._client_ids: set[str] = set()  # of every namespace: nobody goes by the same twice
         self._http = HttpRouter(self.logger, self._own_routes())
         self._session_config = self.config.session_config()
-        self._ws_format = WebSocketFormat(
+        self.ws_format = WebSocketFormat(
             Role.SERVER, serializer=self.config.serializer, max_payload_size=self.config.max_payload_size
         )
         self._tcp_format = TcpFormat(
@@ -59,7 +60,8 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         self._started_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on {self.config.host}:{self.config.port}, {len(self.hub)} clients>"
+        where = f"{self.config.host}:{self.config.port}"
+        return f"<{type(self).__name__} on {where}, {len(self._client_ids)} clients>"
 
     # --- Plain HTTP -------------------------------------------------------------------------------------
 
@@ -91,88 +93,44 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         )
         return {self.config.health_endpoint: Route(health, health.methods)}
 
-    # --- Sending ----------------------------------------------------------------------------------------
+    # --- Namespaces -------------------------------------------------------------------------------------
 
-    def broadcast(self, event: str, data: Any = None, exclude_id: str | None = None) -> int:
-        """Send an event to every client; return to how many.
+    def of(self, path: str) -> Namespace:
+        """Return the namespace at ``path``, which is there from now on, whether the server runs or not.
 
-        It is encoded once per wire, not once per client.
-
-        Raises:
-            MessageError: the name breaks the rules, or the data is not JSON or too large.
-        """
-        return self._send_to_many(None, Event(check_event_name(event), data), exclude_id)
-
-    def broadcast_binary(self, event: str, payload: bytes, exclude_id: str | None = None) -> int:
-        """Send raw bytes to every client; return to how many."""
-        return self._send_to_many(None, Binary(check_event_name(event), check_payload(payload)), exclude_id)
-
-    def to(self, room: str, event: str, data: Any = None, exclude_id: str | None = None) -> int:
-        """Send an event to everyone in ``room``; return to how many."""
-        return self._send_to_many(room, Event(check_event_name(event), data), exclude_id)
-
-    def to_binary(self, room: str, event: str, payload: bytes, exclude_id: str | None = None) -> int:
-        """Send raw bytes to everyone in ``room``; return to how many."""
-        return self._send_to_many(room, Binary(check_event_name(event), check_payload(payload)), exclude_id)
-
-    def to_id(self, client_id: str, event: str, data: Any = None) -> bool:
-        """Send to one client; return whether there is such a client.
+        The same path gives the same namespace; the server's own path gives the server.
 
         Raises:
-            MessageError: the name breaks the rules, or the data is not JSON or too large.
+            ValueError: that is no path.
         """
-        check_event_name(event)
-        peer = self.hub.get(client_id)
-        return peer is not None and peer.emit(event, data)
+        if not is_path(path):
+            raise ValueError(f"a namespace is a path that begins with a slash and has no query, not {path!r}")
+        namespace = self._namespaces.get(path)
+        if namespace is None:
+            namespace = self._namespaces[path] = Namespace(self, path)
+        return namespace
 
-    def _send_to_many(self, room: str | None, message: Message, exclude_id: str | None) -> int:
-        recipients = [peer for peer in self.hub.members(room) if peer.id != exclude_id]
-        # Encoded for every wire before it goes to anybody: what one of them cannot say must not reach half.
-        frames = {wire: wire.encode_frame(message) for wire in {peer.session.format for peer in recipients}}
-        if not frames:  # what cannot be said is wrong even if nobody listens
-            self._ws_format.encode_frame(message)
-        return sum(peer.send_frame(frames[peer.session.format]) for peer in recipients)
-
-    def disconnect(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
-        """Close one client's connection; return whether there is such a client.
-
-        Raises:
-            MessageError: the close code must not be sent.
-        """
-        peer = self.hub.get(client_id)
-        if peer is None:
-            return False
-        peer.close(code, reason)
-        return True
+    def get_namespaces(self) -> list[str]:
+        """Return the paths of all namespaces, the server's own first."""
+        return list(self._namespaces)
 
     # --- Information ------------------------------------------------------------------------------------
 
-    def get_clients(self, room: str | None = None) -> list[str]:
-        """Return the ids of all clients, or of those in ``room``, in the order they came."""
-        return [peer.id for peer in self.hub.members(room)]
-
-    def get_room_members(self, room: str) -> list[str]:
-        """Return the ids of the clients in ``room``, in the order they came."""
-        return self.get_clients(room)
-
-    def get_rooms(self) -> list[str]:
-        """Return the names of the rooms that somebody is in."""
-        return self.hub.rooms()
-
     def get_stats(self) -> Stats:
-        """Return what the server has counted."""
+        """Return what the server has counted, in all namespaces together."""
         counters, sessions = self._counters, [peer.session for peer in self._peers]
-        on_tcp = sum(peer.protocol == "tcp" for peer in self.hub)
+        clients = len(self._client_ids)
+        on_tcp = sum(peer.protocol == "tcp" for peer in self.hub)  # they have no path to be elsewhere
         return Stats(
             total_connections=counters.connections,
-            active_connections=len(self.hub),
-            ws_connections=len(self.hub) - on_tcp,
+            active_connections=clients,
+            ws_connections=clients - on_tcp,
             tcp_connections=on_tcp,
             total_messages_received=counters.messages_received + sum(s.messages_received for s in sessions),
             total_messages_sent=counters.messages_sent + sum(s.messages_sent for s in sessions),
             invalid_messages=counters.invalid_messages,
             dropped_messages=counters.dropped_messages + sum(s.messages_dropped for s in sessions),
-            total_rooms=self.hub.room_count,
+            total_rooms=self._room_count(),
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
             memory_bytes=self.memory_bytes(),
             rate_limiter_entries=0,
@@ -207,7 +165,7 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
             session = WebSocketSession(
                 Role.SERVER,
                 self._session_config,
-                envelope=self._ws_format,
+                envelope=self.ws_format,
                 now=now,
                 announce_id=self.config.announce_id,
             )
@@ -224,10 +182,13 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
 
     def receive_upgrade(self, peer: Peer, request: Request) -> Deferred | None:
         """A WebSocket client asks to be taken in."""
-        if request.path != self.config.namespace:
-            peer.session.refuse(404, f"there is no namespace {request.path!r} here")
+        path = request.path
+        namespace = self._namespaces.get(path)
+        if namespace is None and not self.is_shutting_down:
+            peer.session.refuse(404, f"there is no namespace {path!r} here")
             return None
         peer.request = request
+        peer.namespace = namespace or self
         return self.admit(peer)
 
     def admit(self, peer: Peer) -> Deferred | None:
@@ -235,12 +196,15 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         if self.is_shutting_down:
             peer.session.refuse(503, "Server shutting down")
             return None
-        if len(self.hub) >= self.config.max_connections:
+        if len(self._client_ids) >= self.config.max_connections:
             self.logger.warning("refused %s: the server is full", peer.remote_address)
             peer.session.refuse(503, "Server full")
             return None
         client_id = new_client_id(
-            self.config.generate_client_id, entropy=self.runtime.entropy, taken=self.hub, logger=self.logger
+            self.config.generate_client_id,
+            entropy=self.runtime.entropy,
+            taken=self._client_ids,
+            logger=self.logger,
         )
         if client_id is None:
             peer.session.refuse(500, "No client id")
@@ -249,7 +213,8 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         peer.connected_at = self.runtime.wall_clock()
         peer.session.accept(client_id)
         peer.is_admitted = True
-        self.hub.add(peer)
+        self._client_ids.add(client_id)
+        peer.namespace.hub.add(peer)
         self._counters.connections += 1
         self.logger.info(
             "client %s connected over %s from %s",
@@ -276,10 +241,14 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         if len(peer.rooms) >= self.config.max_rooms_per_client:
             self.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, len(peer.rooms))
             return False
-        if not self.hub.has_room(room) and self.hub.room_count >= self.config.max_rooms:
-            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, self.hub.room_count)
+        hub = peer.namespace.hub
+        if not hub.has_room(room) and (rooms := self._room_count()) >= self.config.max_rooms:
+            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, rooms)
             return False
-        return self.hub.join(peer, room)
+        return hub.join(peer, room)
+
+    def _room_count(self) -> int:
+        return sum(namespace.hub.room_count for namespace in self._namespaces.values())
 
     def remove(self, peer: Peer, end: Closed) -> None:
         """A session ended."""
@@ -290,7 +259,8 @@ class ServerApplication(HandlerRegistry, Lifecycle[Peer]):
         elif peer.is_admitted:
             self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
         if peer.is_admitted:
-            self.hub.remove(peer)
+            peer.namespace.hub.remove(peer)
+            self._client_ids.discard(peer.id)
 
     def forget(self, peer: Peer) -> None:
         super().forget(peer)

@@ -22,7 +22,7 @@ class ServerConfig:
         port: of HTTP and WebSocket; 0 picks a free one.
         tcp_port: of the binary protocol; None for none, 0 picks a free one.
         tcp_dialect: ``"documented"``, or ``"npm"`` for the peers of the npm package.
-        namespace: the path at which WebSocket clients connect.
+        namespace: the path of the server's own namespace, where WebSocket clients connect.
         max_connections: clients at once; one more is refused with 503, or an Error frame.
         max_rooms, max_rooms_per_client: a join over the limit is refused: it is not confirmed.
         max_payload_size, max_frame_size: larger ones are refused at their header.
@@ -95,7 +95,7 @@ class ServerConfig:
         return [
             f"{name} must be a path that begins with a slash and has no query, not {path!r}"
             for name, path in (("namespace", self.namespace), ("health_endpoint", self.health_endpoint))
-            if not (name == "health_endpoint" and path is None) and not _is_path(path)
+            if not (name == "health_endpoint" and path is None) and not is_path(path)
         ]
 
     def _number_problems(self) -> list[str]:
@@ -128,5 +128,6 @@ class ServerConfig:
         )
 
 
-def _is_path(path: object) -> bool:
+def is_path(path: object) -> bool:
+    """Tell whether a request can be for ``path``."""
     return isinstance(path, str) and path.startswith("/") and "?" not in path

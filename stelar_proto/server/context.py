@@ -176,24 +176,24 @@ class Context:
     # --- To others --------------------------------------------------------------------------------------
 
     def broadcast(self, event: str, data: Any = None) -> int:
-        """Send to everyone but this client; return to how many."""
-        return self._peer.server.broadcast(event, data, exclude_id=self.id)
+        """Send to everyone in the client's namespace but this client; return to how many."""
+        return self._peer.namespace.broadcast(event, data, exclude_id=self.id)
 
     def broadcast_binary(self, event: str, payload: bytes) -> int:
-        """Send raw bytes to everyone but this client; return to how many."""
-        return self._peer.server.broadcast_binary(event, payload, exclude_id=self.id)
+        """Send raw bytes to everyone in the namespace but this client; return to how many."""
+        return self._peer.namespace.broadcast_binary(event, payload, exclude_id=self.id)
 
     def to(self, room: str, event: str, data: Any = None) -> int:
         """Send to everyone in ``room`` but this client; return to how many."""
-        return self._peer.server.to(room, event, data, exclude_id=self.id)
+        return self._peer.namespace.to(room, event, data, exclude_id=self.id)
 
     def to_binary(self, room: str, event: str, payload: bytes) -> int:
         """Send raw bytes to everyone in ``room`` but this client; return to how many."""
-        return self._peer.server.to_binary(room, event, payload, exclude_id=self.id)
+        return self._peer.namespace.to_binary(room, event, payload, exclude_id=self.id)
 
     def to_id(self, client_id: str, event: str, data: Any = None) -> bool:
-        """Send to one client; return whether there is such a client."""
-        return self._peer.server.to_id(client_id, event, data)
+        """Send to one client of the namespace; return whether there is such a client."""
+        return self._peer.namespace.to_id(client_id, event, data)
 
     # --- Rooms ------------------------------------------------------------------------------------------
 
@@ -212,5 +212,5 @@ class Context:
         return self._peer.leave_room(room)
 
     def get_clients(self, room: str | None = None) -> list[str]:
-        """Return the ids of all clients, or of those in ``room``."""
-        return self._peer.server.get_clients(room)
+        """Return the ids of the namespace's clients, or of those in ``room``."""
+        return self._peer.namespace.get_clients(room)

@@ -30,6 +30,7 @@ from .reply import Reply
 
 if TYPE_CHECKING:
     from .application import ServerApplication
+    from .namespace import Namespace
 
 
 class Peer(Dispatcher):
@@ -46,6 +47,7 @@ class Peer(Dispatcher):
         "connected_at",
         "id",
         "is_admitted",
+        "namespace",
         "protocol",
         "remote_address",
         "request",
@@ -56,6 +58,8 @@ class Peer(Dispatcher):
     def __init__(self, server: ServerApplication, session: Session, remote_address: str | None) -> None:
         super().__init__(session, server.runtime, server.logger, inbox_limit=server.config.inbox_limit)
         self.server = server
+        self.namespace: Namespace = server
+        """The server's own, until the path that a WebSocket client asks for says otherwise."""
         self.id = ""
         self.protocol: str = session.format.kind
         self.remote_address = remote_address
@@ -110,7 +114,7 @@ class Peer(Dispatcher):
 
     def leave_room(self, room: str) -> bool:
         """Leave ``room`` and confirm it; False if the client was not in it."""
-        if not self.server.hub.leave(self, room):
+        if not self.namespace.hub.leave(self, room):
             return False
         self.send(Event(LEFT_ROOM, room))
         return True
@@ -118,14 +122,15 @@ class Peer(Dispatcher):
     # --- What comes in ----------------------------------------------------------------------------------
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
-        server = self.server
+        namespace = self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
             name, data = cast("tuple[str, Any]", event)
-            handlers = server.handlers.get(name, server.catch_all)
+            handlers = namespace.handlers.get(name, namespace.catch_all)
             if handlers:
                 return self._call(handlers, Context(self, name, data, is_binary=kind is Binary))
             return None
+        server = self.server
         match event:
             case AckRequest():
                 return self._answer(event)
@@ -144,7 +149,7 @@ class Peer(Dispatcher):
                 server.receive_invalid(self, reason)
             case Closed(code, reason, _) if self.is_admitted:
                 how = {"code": code, "reason": reason}
-                return self._call(server.disconnect_handlers, Context(self, "disconnect", how))
+                return self._call(namespace.disconnect_handlers, Context(self, "disconnect", how))
             case _:
                 pass
         return None
@@ -166,16 +171,16 @@ class Peer(Dispatcher):
 
     def greet(self) -> Deferred | None:
         """Run the handlers of a new client, in front of everything it says."""
-        return self._call(self.server.connection_handlers, Context(self, "connect"))
+        return self._call(self.namespace.connection_handlers, Context(self, "connect"))
 
     # --- Requests ---------------------------------------------------------------------------------------
 
     def _answer(self, request: AckRequest) -> Deferred | None:
         reply = Reply(self, request)
         context = Context(self, request.event, request.data, reply=reply)
-        handler = self.server.ack_handlers.get(request.event)
+        handler = self.namespace.ack_handlers.get(request.event)
         if handler is None:
-            handlers = self.server.handlers.get(request.event)
+            handlers = self.namespace.handlers.get(request.event)
             if handlers is not None:  # an ordinary handler may answer with ctx.ack()
                 return self._call(handlers, context)
             reply.give_error("NO_HANDLER", f"nothing here answers {request.event!r}")

@@ -166,10 +166,10 @@ async def test_a_handler_sends_to_a_room_or_to_one_and_leaves_the_sender_out(wor
             told = [ctx.to("hall", "news", "room"), ctx.to_id(other, "news", "one"), ctx.to_id("x", "news")]
             return [*told, ctx.get_clients("hall")]
 
+        server.on_ack("sync", lambda ctx: None)
         for client in (browser, service):
             client.join_room("hall")
-        server.on_ack("sync", lambda ctx: None)
-        await service.request("sync")
+            await client.request("sync")
         ids = [browser.get_id(), service.get_id()]
         assert await browser.request("spread") == [1, True, False, ids]
         assert await heard[service].take(2) == ["room", "one"]

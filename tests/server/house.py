@@ -27,9 +27,9 @@ class House:
         self.server.start_now()
         return self.server
 
-    def connect(self, wire: str) -> RawClient:
-        """Connect a client and let it be taken in."""
-        return CLIENTS[wire](self.server.connect(wire)).open()
+    def connect(self, wire: str, path: str = "/") -> RawClient:
+        """Connect a client and let it be taken in, over WebSocket at ``path``."""
+        return CLIENTS[wire](self.server.connect(wire)).open(path)
 
     def stream(self, wire: str) -> RawStream:
         """A connection over which nothing has been said."""

@@ -25,6 +25,11 @@ ACCEPTED = (
 _WS_HEADER, _TCP_HEADER = 2, 7
 
 
+def upgrade_to(path: str) -> bytes:
+    """The handshake of a client of the namespace at ``path``."""
+    return UPGRADE.replace(b"GET /", b"GET " + path.encode(), 1)
+
+
 def to_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -39,8 +44,8 @@ class RawClient:
         self.id: str | None = None
         self._buffer = b""
 
-    def open(self) -> RawClient:
-        """Say what a client says first, and hear the answer."""
+    def open(self, path: str = "/") -> RawClient:
+        """Say what a client says first, and hear the answer; ``path`` concerns WebSocket only."""
         raise NotImplementedError
 
     def say(self, event: str, data: object = None) -> None:
@@ -90,8 +95,8 @@ class RawClient:
 class WebSocketClient(RawClient):
     kind = "ws"
 
-    def open(self) -> RawClient:
-        self.stream.send(UPGRADE)
+    def open(self, path: str = "/") -> RawClient:
+        self.stream.send(upgrade_to(path))
         head, _, self._buffer = self.stream.take().partition(b"\r\n\r\n")
         assert head.startswith(ACCEPTED), head
         self.id = head.partition(b"Sec-Stelar-Client-Id: ")[2].decode()
@@ -173,7 +178,7 @@ def _read_envelope(fields: dict[str, Any]) -> Heard:
 class TcpClient(RawClient):
     kind = "tcp"
 
-    def open(self) -> RawClient:
+    def open(self, path: str = "/") -> RawClient:
         self.heard()
         assert self.id is not None
         return self
