@@ -50,11 +50,12 @@ class AsyncioRuntime:
         except TimeoutError:
             pass
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run ``coroutine`` as a task; :meth:`close` cancels it."""
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task.cancel
 
     def set_timer(self, deadline: float | None) -> None:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""

@@ -75,9 +75,11 @@ class TrioRuntime:
         with trio.move_on_after(timeout):
             await event.wait()
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run ``coroutine`` as a task; :meth:`close` cancels it."""
-        self.nursery.start_soon(_run_coroutine, coroutine)
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
+        scope = trio.CancelScope()
+        self.nursery.start_soon(_run_coroutine, coroutine, scope)
+        return scope.cancel
 
     async def close(self) -> None:
         """Cancel everything that still runs; return when all of it has ended, unless it is the caller."""
@@ -122,9 +124,10 @@ class TrioRuntime:
 
 
 @trio.lowlevel.enable_ki_protection
-async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
+async def _run_coroutine(coroutine: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
     try:
-        await coroutine
+        with scope:
+            await coroutine
     except BaseExceptionGroup as group:
         # Cancelled, and tasks of its own raised on their way out. What is let out of here but a cancellation
         # would end the whole of trio's run.

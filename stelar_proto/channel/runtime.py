@@ -62,8 +62,11 @@ class Runtime(Protocol):
         """Wait until ``event`` is set, or for ``timeout`` seconds."""
         ...
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run ``coroutine`` as a task that ends no later than the server or client it belongs to."""
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        """Run ``coroutine`` as a task that ends no later than the server or client it belongs to.
+
+        Return what cancels it.
+        """
         ...
 
     def set_timer(self, deadline: float | None) -> None:

@@ -6,13 +6,16 @@ from .application import ServerApplication
 from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
+from .middleware import ConnectContext, Middleware
 from .namespace import Namespace
 from .peer import Peer
 
 __all__ = [
     "ClientInfo",
+    "ConnectContext",
     "Context",
     "HttpResponse",
+    "Middleware",
     "Namespace",
     "Peer",
     "ServerApplication",

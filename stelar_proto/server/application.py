@@ -17,7 +17,7 @@ from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Request, Role
 
-from .client_ids import new_client_id
+from .admission import Admission
 from .config import ServerConfig, is_path
 from .health import Counters, HealthEndpoint, Stats
 from .http import HttpHandler, HttpRouter, Route
@@ -43,7 +43,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))
         self.config: ServerConfig = config
         self._namespaces: dict[str, Namespace] = {self.path: self}
-        self._client_ids: set[str] = set()  # of every namespace: nobody goes by the same twice
+        self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
         self._session_config = self.config.session_config()
         self.ws_format = WebSocketFormat(
@@ -61,7 +61,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
 
     def __repr__(self) -> str:
         where = f"{self.config.host}:{self.config.port}"
-        return f"<{type(self).__name__} on {where}, {len(self._client_ids)} clients>"
+        return f"<{type(self).__name__} on {where}, {self.admission.client_count} clients>"
 
     # --- Plain HTTP -------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
     def get_stats(self) -> Stats:
         """Return what the server has counted, in all namespaces together."""
         counters, sessions = self._counters, [peer.session for peer in self._peers]
-        clients = len(self._client_ids)
+        clients = self.admission.client_count
         on_tcp = sum(peer.protocol == "tcp" for peer in self.hub)  # they have no path to be elsewhere
         return Stats(
             total_connections=counters.connections,
@@ -180,50 +180,21 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
 
     # --- For its peers ----------------------------------------------------------------------------------
 
-    def receive_upgrade(self, peer: Peer, request: Request) -> Deferred | None:
-        """A WebSocket client asks to be taken in."""
-        path = request.path
-        namespace = self._namespaces.get(path)
-        if namespace is None and not self.is_shutting_down:
-            peer.session.refuse(404, f"there is no namespace {path!r} here")
-            return None
-        peer.request = request
-        peer.namespace = namespace or self
-        return self.admit(peer)
+    def find_namespace(self, path: str) -> Namespace | None:
+        """Return the namespace at ``path``, if there is one."""
+        return self._namespaces.get(path)
 
-    def admit(self, peer: Peer) -> Deferred | None:
-        """Take a client in, or refuse it; return the rest of its ``on_connection`` handlers."""
-        if self.is_shutting_down:
-            peer.session.refuse(503, "Server shutting down")
-            return None
-        if len(self._client_ids) >= self.config.max_connections:
-            self.logger.warning("refused %s: the server is full", peer.remote_address)
-            peer.session.refuse(503, "Server full")
-            return None
-        client_id = new_client_id(
-            self.config.generate_client_id,
-            entropy=self.runtime.entropy,
-            taken=self._client_ids,
-            logger=self.logger,
-        )
-        if client_id is None:
-            peer.session.refuse(500, "No client id")
-            return None
-        peer.id = client_id
-        peer.connected_at = self.runtime.wall_clock()
-        peer.session.accept(client_id)
-        peer.is_admitted = True
-        self._client_ids.add(client_id)
+    def welcome(self, peer: Peer) -> None:
+        """A client was taken in."""
         peer.namespace.hub.add(peer)
         self._counters.connections += 1
         self.logger.info(
             "client %s connected over %s from %s",
-            client_id,
+            peer.id,
             peer.protocol,
             peer.remote_address,
-            extra={"client_id": client_id},
+            extra={"client_id": peer.id},
         )
-        return peer.greet()
 
     def receive_request(self, peer: Peer, request: Request) -> Deferred | None:
         """Plain HTTP on the WebSocket port."""
@@ -260,7 +231,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
             self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
         if peer.is_admitted:
             peer.namespace.hub.remove(peer)
-            self._client_ids.discard(peer.id)
+        self.admission.release(peer)
 
     def forget(self, peer: Peer) -> None:
         super().forget(peer)

@@ -11,6 +11,7 @@ from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 
 from .health import HealthHandler
+from .origins import origin_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class ServerConfig:
         health_handler: answers there in place of the document: ``handler(request, stats)`` returns an
             :class:`~stelar_proto.channel.HttpResponse`; plain or ``async``.
         allowed_origins: the origins whose pages may connect, and read the health document; None for all.
+            Others are refused with 403. Who sends no Origin header is no page of a browser, and may connect.
         serializer: JSON to and from text.
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
@@ -75,6 +77,7 @@ class ServerConfig:
             self.session_config()
         except ValueError as error:
             problems.append(str(error))
+        problems += origin_problems(self.allowed_origins)
         problems += logger_problems(self.logger)
         problems += [
             f"{name} must be a function, not {function!r}"

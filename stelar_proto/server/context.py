@@ -60,7 +60,39 @@ class ClientInfo:
         return self._peer.session.messages_sent
 
 
-class Context:
+class ClientContext:
+    """What handlers and middleware know of a client."""
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    @property
+    def transport(self) -> str:
+        """``"ws"`` or ``"tcp"``."""
+        return self._peer.protocol
+
+    @property
+    def request(self) -> Request | None:
+        """The HTTP request of the WebSocket handshake; None on TCP."""
+        return self._peer.request
+
+    @property
+    def client_info(self) -> ClientInfo:
+        """Rooms, metadata, address, counters."""
+        return ClientInfo(self._peer)
+
+    def set_metadata(self, key: str, value: Any) -> None:
+        """Keep ``value`` with the client as long as it is connected."""
+        self._peer.metadata[key] = value
+
+    def get_metadata(self, key: str, default: Any = None) -> Any:
+        """Return what :meth:`set_metadata` stored."""
+        return self._peer.metadata.get(key, default)
+
+
+class Context(ClientContext):
     """The argument of every handler.
 
     Sending is a plain call that never waits: it encodes, puts the bytes into the client's outbox and returns
@@ -73,7 +105,7 @@ class Context:
         is_binary: whether :attr:`data` is the payload of a binary event.
     """
 
-    __slots__ = ("_peer", "_reply", "data", "event", "is_binary")
+    __slots__ = ("_reply", "data", "event", "is_binary")
 
     def __init__(
         self,
@@ -99,29 +131,6 @@ class Context:
     def id(self) -> str:
         """The client's id."""
         return self._peer.id
-
-    @property
-    def transport(self) -> str:
-        """``"ws"`` or ``"tcp"``."""
-        return self._peer.protocol
-
-    @property
-    def request(self) -> Request | None:
-        """The HTTP request of the WebSocket handshake; None on TCP."""
-        return self._peer.request
-
-    @property
-    def client_info(self) -> ClientInfo:
-        """Rooms, metadata, address, counters."""
-        return ClientInfo(self._peer)
-
-    def set_metadata(self, key: str, value: Any) -> None:
-        """Keep ``value`` with the client as long as it is connected."""
-        self._peer.metadata[key] = value
-
-    def get_metadata(self, key: str, default: Any = None) -> Any:
-        """Return what :meth:`set_metadata` stored."""
-        return self._peer.metadata.get(key, default)
 
     # --- To the client ----------------------------------------------------------------------------------
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from stelar_proto.channel.handlers import check_handler
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session.arguments import check_payload
 
 from .handlers import HandlerRegistry
 from .hub import Hub
+from .middleware import Middleware
 
 if TYPE_CHECKING:
     from .application import ServerApplication
     from .peer import Peer
+
+M = TypeVar("M", bound=Middleware)
 
 
 class Namespace(HandlerRegistry):
@@ -29,10 +33,24 @@ class Namespace(HandlerRegistry):
         super().__init__()
         self.path = path
         self.hub: Hub[Peer] = Hub()
+        self.middleware: tuple[Middleware, ...] = ()
         self._server = server
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {len(self.hub)} clients>"
+
+    def use(self, middleware: M) -> M:
+        """Ask ``middleware(ctx, next)`` about each client that wants to be taken in here; also a decorator.
+
+        Several are asked in order, in front of the 101, or of the Connect frame. Not calling ``next()``
+        refuses with 403, ``ctx.reject(status, message)`` with words of its own, raising with 500; all of them
+        together have what is left of ``connect_timeout``. See :class:`ConnectContext`.
+
+        Raises:
+            TypeError: the middleware is no function.
+        """
+        self.middleware += (check_handler(middleware),)
+        return middleware
 
     # --- Sending ----------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class Peer(Dispatcher):
         "connected_at",
         "id",
         "is_admitted",
+        "is_pending",
         "namespace",
         "protocol",
         "remote_address",
@@ -67,6 +68,8 @@ class Peer(Dispatcher):
         self.rooms: set[str] = set()
         self.connected_at = 0.0
         self.is_admitted = False
+        self.is_pending = False
+        """Whether its middleware is under way."""
         self._metadata: dict[str, Any] | None = None
 
     @property
@@ -142,7 +145,7 @@ class Peer(Dispatcher):
             case Leave(room):
                 self.leave_room(room)
             case UpgradeRequested(request):
-                return server.receive_upgrade(self, request)
+                return server.admission.ask(self, request)
             case RequestReceived(request):
                 return server.receive_request(self, request)
             case Invalid(reason):
@@ -155,6 +158,9 @@ class Peer(Dispatcher):
         return None
 
     def _on_closed(self, event: Closed) -> None:
+        if self.is_pending:
+            self._forget_waiting()
+            self._cancel_work()
         self.server.remove(self, event)
 
     def connection_lost(self) -> None:
@@ -165,9 +171,27 @@ class Peer(Dispatcher):
 
     def begin(self) -> None:
         """TCP: there is no handshake to wait for; the server speaks first."""
-        rest = self.server.admit(self)
+        rest = self.server.admission.ask(self)
         if rest is not None:
             self._start(rest)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Turn the client away; what it has said already is not looked at."""
+        self._forget_waiting()
+        self.session.refuse(status, message)
+        self.flush_soon()
+
+    def close(self, code: int, reason: str) -> None:
+        if self.is_pending:  # only a server that shuts down knows of it
+            self.server.admission.shut_out(self)
+        else:
+            super().close(code, reason)
+
+    def _forget_waiting(self) -> None:
+        self.is_pending = False
+        self._inbox.clear()
+        if self.paused:
+            self._pause(False)
 
     def greet(self) -> Deferred | None:
         """Run the handlers of a new client, in front of everything it says."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from logging import Logger
 from typing import Any
@@ -38,7 +38,7 @@ class Dispatcher(Endpoint):
         inbox_limit: how many events may wait for a handler before reading pauses.
     """
 
-    __slots__ = ("_busy", "_inbox", "_inbox_limit")
+    __slots__ = ("_busy", "_cancel_work", "_inbox", "_inbox_limit")
 
     session: Session
 
@@ -47,6 +47,9 @@ class Dispatcher(Endpoint):
         self._inbox: deque[Event] = deque()
         self._inbox_limit = inbox_limit
         self._busy = False  # an event is being handled; whoever does so takes the next from the inbox
+        self._cancel_work: Callable[
+            [], object
+        ]  # the task that does so, or did; there is none before the first
 
     # --- For the application ----------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class Dispatcher(Endpoint):
 
     def _start(self, rest: Deferred) -> None:
         self._busy = True
-        self._runtime.spawn(self._work(rest))
+        self._cancel_work = self._runtime.spawn(self._work(rest))
 
     async def _work(self, rest: Deferred | None) -> None:
         try:

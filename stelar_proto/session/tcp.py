@@ -110,6 +110,13 @@ class TcpSession(Session):
     def _encode(self, message: Message) -> bytes:
         return self._payloads.encode_frame(message)
 
+    def _flush_codec(self) -> None:
+        data = self.codec.data_to_send()
+        if self.state is _CONNECTING and self.role is Role.SERVER:
+            return  # a pong, and the Connect frame has to be the first
+        if data:
+            self._push(data)
+
     def _ping(self) -> None:
         self.codec.send_frame(FrameType.PING)
         self._flush_codec()

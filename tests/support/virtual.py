@@ -284,10 +284,12 @@ class VirtualRuntime:
     def now(self) -> float:
         return self.loop.now
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         self._tasks = [task for task in self._tasks if not task.is_done]
-        self._tasks.append(self.loop.start(coroutine, is_awaited=False))
+        task = self.loop.start(coroutine, is_awaited=False)
+        self._tasks.append(task)
         self.spawned += 1
+        return task.cancel
 
     def set_timer(self, deadline: float | None) -> None:
         if self._timer is not None:
