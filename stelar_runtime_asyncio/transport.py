@@ -202,6 +202,10 @@ class EndpointProtocol(asyncio.Protocol):
 
     # --- For the endpoint -----------------------------------------------------------------------------------
 
+    @property
+    def unsent_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def flush_soon(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True

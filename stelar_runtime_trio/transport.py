@@ -24,6 +24,7 @@ Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _logger = logging.getLogger("stelar.trio")
 
 _READ_SIZE = 64 * 1024
+_WRITE_SIZE = 64 * 1024
 _CLOSE_TIMEOUT = 1.0  # for TLS to say goodbye
 
 
@@ -164,6 +165,7 @@ class StreamTransport:
         self._paused: trio.Event | None = None  # set when reading goes on
         self._flush_is_due = False  # behind this turn, or at the end of this call
         self._writing = False
+        self.unsent_size = 0
         self._eof_sent = False
 
     @property
@@ -278,6 +280,7 @@ class StreamTransport:
         rest = self._write_now(data)
         if rest:
             self._writing = True
+            self.unsent_size = len(rest)
             self._runtime.nursery.start_soon(self._write_rest, rest)
         return not rest
 
@@ -297,12 +300,20 @@ class StreamTransport:
     async def _write_rest(self, data: bytes) -> None:
         try:
             while data:
-                await self._stream.send_all(data)
+                await self._send_all(memoryview(data))
                 data = self._endpoint.data_to_send()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._scope.cancel()
         self._writing = False
         self._end_if_due()
+
+    async def _send_all(self, data: memoryview) -> None:
+        # In pieces, so that it can be seen whether the peer reads.
+        while size := len(data):
+            self.unsent_size = size
+            await self._stream.send_all(data[:_WRITE_SIZE])
+            data = data[_WRITE_SIZE:]
+        self.unsent_size = 0
 
     def _end_if_due(self) -> None:
         endpoint, stream = self._endpoint, self._stream

@@ -200,7 +200,10 @@ class Channel(ABC):
     # --- Time -------------------------------------------------------------------------------------------
 
     def pause(self, paused: bool, now: float) -> None:
-        """Note that reading is paused, or goes on: a peer that is not read cannot give signs of life."""
+        """Note that reading is paused, or goes on: a peer that is not read cannot give signs of life.
+
+        It is still sent pings, so that a write finds it gone. What it had sent before that is then lost.
+        """
         self._now = now
         self._heartbeat.pause(paused, now)
         self._deadline_changed()
@@ -217,12 +220,18 @@ class Channel(ABC):
             return None
         return self._ended_at + self.config.close_timeout
 
-    def handle_deadline(self, now: float) -> list[Any]:
-        """Do what is due at ``now``, possibly nothing."""
+    def handle_deadline(self, now: float, *, unsent_size: int = 0) -> list[Any]:
+        """Do what is due at ``now``, possibly nothing.
+
+        Arguments:
+            now: the time.
+            unsent_size: how many bytes of :meth:`data_to_send` still wait to be taken by the system.
+        """
         self._now = now
         events: list[Any] = []
         if self.state is State.OPEN:
-            beat = self._heartbeat.handle_deadline(now)
+            bytes_left = self.outbox.taken - unsent_size
+            beat = self._heartbeat.handle_deadline(now, bytes_left, is_stuck=unsent_size > 0)
             if beat is Beat.PING:
                 self._ping()
             elif beat is Beat.DEAD:
@@ -237,6 +246,15 @@ class Channel(ABC):
             self.abort(Closed(1006, "", PeerTimeout(f"the peer did not close within {timeout:g} s")))
         self._report_end(events)
         return events
+
+    def postpone(self, seconds: float, now: float) -> None:
+        """Move every deadline: for ``seconds`` the loop stood still, and nobody could be heard.
+
+        None of them is moved further than it would be if the waiting began ``now``.
+        """
+        self._started_at = min(now, self._started_at + seconds)
+        self._ended_at = min(now, self._ended_at + seconds)
+        self._heartbeat.postpone(seconds, now)
 
     # --- For those above ----------------------------------------------------------------------------------
 

@@ -1,8 +1,11 @@
-"""One timer for any number of sessions.
+"""One timer for any number of connections.
 
 A heap of instants at which somebody *may* have something to do. A deadline that moved later (every received
 byte moves the heartbeat's) is not touched: when its old instant comes, it is asked for its new one. So a
-message costs nothing here, and an idle session one heap operation per heartbeat interval.
+message costs nothing here, and an idle connection one heap operation per heartbeat interval.
+
+A timer that comes late shows that the loop stood still. Meanwhile nobody could be heard, so everybody gets
+the time back before anything is done.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Callable, Hashable
 from math import inf
 from typing import Protocol
 
+_STALL = 0.5  # seconds; a timer that comes later than that was held up by more than a busy loop
+
 
 class HasDeadline(Hashable, Protocol):
     """A member: it says when it wants to be called, and is called then."""
@@ -19,6 +24,8 @@ class HasDeadline(Hashable, Protocol):
     def next_deadline(self) -> float | None: ...
 
     def handle_deadline(self, now: float) -> None: ...
+
+    def postpone(self, seconds: float, now: float) -> None: ...
 
 
 class Deadlines:
@@ -35,6 +42,8 @@ class Deadlines:
         # The instant of each member's valid heap entry; infinity while it has none because it is being run.
         self._scheduled: dict[HasDeadline, float] = {}
         self._counter = 0
+        self._timer_at = inf
+        self._ran_at = -inf
 
     def __len__(self) -> int:
         return len(self._scheduled)
@@ -48,7 +57,7 @@ class Deadlines:
         self._counter += 1
         heapq.heappush(self._heap, (deadline, self._counter, member))
         if self._heap[0][1] == self._counter:
-            self._set_timer(deadline)
+            self._set_timer_at(deadline)
         self._drop_invalid_entries()
 
     def remove(self, member: HasDeadline) -> None:
@@ -57,7 +66,15 @@ class Deadlines:
         self._drop_invalid_entries()
 
     def run(self, now: float) -> None:
-        """Let everybody whose deadline has come handle it, and set the timer for the next."""
+        """Let everybody whose deadline has come handle it, and set the timer for the next.
+
+        When this comes late, everybody is first given the time since the last run: the loop stood still for a
+        part of it, and nothing tells for how large a part.
+        """
+        if now > self._timer_at + _STALL:
+            for member in tuple(self._scheduled):
+                member.postpone(now - self._ran_at, now)
+        self._ran_at = now
         due = self._take_due(now)
         try:
             for member in due:
@@ -70,7 +87,11 @@ class Deadlines:
                 if self._scheduled.get(member) == inf:
                     del self._scheduled[member]
                     self.schedule(member)
-            self._set_timer(self._heap[0][0] if self._heap else None)
+            self._set_timer_at(self._heap[0][0] if self._heap else inf)
+
+    def _set_timer_at(self, deadline: float) -> None:
+        self._timer_at = deadline
+        self._set_timer(None if deadline == inf else deadline)
 
     def _take_due(self, now: float) -> list[HasDeadline]:
         due: list[HasDeadline] = []

@@ -69,12 +69,17 @@ class Endpoint(ABC):
     def handle_deadline(self, now: float) -> None:
         """Do what is due."""
         try:
-            events = self.session.handle_deadline(now)
+            unsent_size = 0 if self.transport is None else self.transport.unsent_size
+            events = self.session.handle_deadline(now, unsent_size=unsent_size)
             if events:
                 self._take(events)
         except Exception:
             self._break_off()
         self.flush_soon()
+
+    def postpone(self, seconds: float, now: float) -> None:
+        """Move every deadline by the ``seconds`` for which the loop stood still."""
+        self.session.postpone(seconds, now)
 
     def _break_off(self) -> None:
         """A fault of the library: it is reported, and costs this connection only, whatever the loop."""

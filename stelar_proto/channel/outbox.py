@@ -18,7 +18,7 @@ class Outbox:
     wait before it overflows.
     """
 
-    __slots__ = ("_frames", "_high_water", "_limit", "_low_water", "congested", "size")
+    __slots__ = ("_frames", "_high_water", "_limit", "_low_water", "congested", "size", "taken")
 
     def __init__(self, limit: int, *, high_water: int = 64 * 1024, low_water: int = 16 * 1024) -> None:
         self._frames: deque[bytes] = deque()
@@ -29,6 +29,8 @@ class Outbox:
         """Bytes that wait."""
         self.congested = False
         """Whether the outbox rose above the high-water mark and has not fallen to the low one since."""
+        self.taken = 0
+        """Bytes that were ever taken, by :meth:`take` or past it."""
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -67,6 +69,7 @@ class Outbox:
                 taken.append(frames.popleft())
             data = b"".join(taken)
         self.size -= len(data)
+        self.taken += len(data)
         if self.size <= self._low_water:
             self.congested = False
         return data

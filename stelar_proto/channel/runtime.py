@@ -90,6 +90,11 @@ class Transport(Protocol):
         """The peer's end; None where the system does not tell, as when the connection is gone."""
         ...
 
+    @property
+    def unsent_size(self) -> int:
+        """How many bytes that were taken or written still wait to be taken by the system."""
+        ...
+
     def flush_soon(self) -> None:
         """There is something to send, or to end; take it before the loop waits again."""
         ...

@@ -112,6 +112,11 @@ class AckLedger:
         """When to call :meth:`expire`: no later than the first request runs out; None if there is none."""
         return self._earliest if self._pending else None
 
+    def postpone(self, seconds: float, now: float) -> None:
+        """Give each request the ``seconds`` for which the loop stood still, but no more than a new one."""
+        for pending in self._pending.values():
+            pending.deadline = min(pending.deadline + seconds, now + pending.timeout)
+
     def expire(self, now: float) -> None:
         """Finish every request whose deadline has passed with :class:`AckTimeout`."""
         for pending in [pending for pending in self._pending.values() if pending.deadline <= now]:

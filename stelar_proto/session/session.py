@@ -126,13 +126,17 @@ class Session(Channel):
             return deadline
         return acks if deadline is None else min(deadline, acks)
 
-    def handle_deadline(self, now: float) -> list[Event]:
+    def handle_deadline(self, now: float, *, unsent_size: int = 0) -> list[Event]:
         was_open = self.state is _OPEN
-        events = super().handle_deadline(now)
+        events = super().handle_deadline(now, unsent_size=unsent_size)
         if was_open:
             self.acks.expire(now)
             self._report_end(events)
         return events
+
+    def postpone(self, seconds: float, now: float) -> None:
+        super().postpone(seconds, now)
+        self.acks.postpone(seconds, now)
 
     # --- For the wires ------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class Member:
         self.handled: list[float] = []
         self.asked = 0
         self.also: Callable[[float], object] = lambda now: None
+        self.postponed: list[float] = []
         self._repeats = iter(repeats or [])
 
     def next_deadline(self) -> float | None:
@@ -34,6 +35,11 @@ class Member:
         self.handled.append(now)
         self.deadline = next(self._repeats, None)
         self.also(now)
+
+    def postpone(self, seconds: float, now: float) -> None:
+        self.postponed.append(seconds)
+        if self.deadline is not None:
+            self.deadline = min(self.deadline + seconds, now + 60)
 
 
 class Timer:
@@ -94,6 +100,33 @@ def test_a_run_that_comes_too_early_does_nothing() -> None:
     timer.deadlines.schedule(member)
     timer.deadlines.run(9.9)
     assert (member.handled, timer.at) == ([], 10)
+
+
+def test_a_timer_that_comes_late_gives_everybody_the_time_since_it_last_came() -> None:
+    timer, often, seldom = Timer(), Member(10, repeats=[20, 100]), Member(25)
+    for member in (often, seldom):
+        timer.deadlines.schedule(member)
+    timer.deadlines.run(10.5)
+    assert (often.postponed, often.handled) == ([], [10.5])
+    timer.deadlines.run(50.5)
+    assert (often.postponed, seldom.postponed) == ([40], [40])
+    assert (often.handled, seldom.handled, timer.at) == ([10.5], [], 60)
+    timer.advance(70)
+    assert (often.handled, seldom.handled) == ([10.5, 60], [65])
+
+
+def test_the_first_run_gives_back_whatever_time_there_was() -> None:
+    timer, member = Timer(), Member(10)
+    timer.deadlines.schedule(member)
+    timer.deadlines.run(70)
+    assert (member.postponed, member.handled, timer.at) == ([inf], [], 130)
+
+
+def test_nobody_is_given_time_by_a_run_that_nobody_waited_for() -> None:
+    timer, member = Timer(), Member(None)
+    timer.deadlines.schedule(member)
+    timer.deadlines.run(70)
+    assert member.postponed == []
 
 
 def test_a_deadline_that_moved_later_costs_nothing_until_its_old_instant() -> None:

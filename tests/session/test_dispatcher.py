@@ -15,6 +15,7 @@ from stelar_proto.messages import Event
 from stelar_proto.session import Deferred, Dispatcher, Session, SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Role, UpgradeRequested
+from tests.session.peers import PING
 from tests.support.memory import RawStream, VirtualTransport
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualLoop, VirtualRuntime, VirtualTask
 from tests.support.wires import CLIENTS, RawClient, frame, to_json
@@ -331,14 +332,14 @@ def test_what_comes_while_reading_is_paused_waits_in_the_stream(scene: Scene) ->
     assert scene.endpoint.seen == [*range(LIMIT + 1), 99]
 
 
-def test_the_heartbeat_does_not_judge_a_peer_that_is_not_read(wire: str) -> None:
+def test_the_heartbeat_asks_a_peer_that_is_not_read_and_does_not_judge_it(wire: str) -> None:
     scene = Scene(wire, heartbeat_interval=10, heartbeat_timeout=20)
     gate = VirtualEvent()
     scene.endpoint.handler = lambda data: gate.wait()
     scene.stream.send(scene.events(*range(LIMIT + 1)))
     scene.loop.advance(1000)
     assert scene.session.state is State.OPEN
-    assert scene.stream.take() == b""  # nor is it asked for a sign of life
+    assert scene.stream.take() == PING[wire] * 100  # which finds a stream that was reset
     gate.set()
     scene.run()
     scene.loop.advance(10)

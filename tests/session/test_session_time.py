@@ -136,17 +136,49 @@ def test_without_an_interval_nobody_is_asked(wire: str, role: Any) -> None:
 
 @wires
 @roles
-def test_a_peer_that_is_not_read_is_not_judged(wire: str, role: Any) -> None:
+def test_a_peer_that_is_not_read_is_asked_and_not_judged(wire: str, role: Any) -> None:
     session = open_session(wire, role)
     told: list[float | None] = []
     session.on_deadline_changed = lambda: told.append(session.next_deadline())
     session.pause(True, 10)
-    assert session.handle_deadline(1000) == []
-    assert said(session) == b""
+    for now in (40, 70, 1000):
+        assert session.handle_deadline(now) == []
+        assert said(session) == beat_ping(session, wire)
     session.pause(False, 1000)
-    assert told == [None, 1030]
+    assert told == [40, 1030]
     assert session.handle_deadline(1030) == []
     assert said(session) == beat_ping(session, wire)
+
+
+@wires
+@roles
+def test_a_ping_behind_bytes_that_do_not_leave_at_once_has_its_time_from_then_on(
+    wire: str, role: Any
+) -> None:
+    session = open_session(wire, role)
+    session.send(Event("large", "x" * 300_000))
+    written = len(session.data_to_send())
+    assert session.handle_deadline(30, unsent_size=written) == []
+    for now in range(60, 600, 30):
+        written -= 1000
+        assert session.handle_deadline(now, unsent_size=written) == []
+    assert said(session) == beat_ping(session, wire)
+    assert session.handle_deadline(600) == []
+    assert session.handle_deadline(659) == []
+    assert ending(session.handle_deadline(660)) == (1011, "Heartbeat timeout", PeerTimeout)
+
+
+@wires
+@roles
+def test_what_is_stuck_behind_a_peer_that_does_not_read_ends_with_the_heartbeat(wire: str, role: Any) -> None:
+    session = open_session(wire, role)
+    session.send(Event("large", "x" * 300_000))
+    written = len(session.data_to_send())
+    for now in (30, 60, 89):
+        assert session.handle_deadline(now, unsent_size=written) == []
+    ended = session.handle_deadline(90, unsent_size=written)
+    assert ending(ended) == (1011, "Heartbeat timeout", PeerTimeout)
+    assert session.is_aborted
 
 
 @wires
@@ -171,7 +203,7 @@ def test_a_timer_that_hears_only_of_commands_misses_no_beat(
 
     session.on_deadline_changed = reschedule
     done: list[tuple[float, str]] = []
-    for at, change in [*changes, (10**6, "received")]:
+    for at, change in [*changes, (changes[-1][0] + 200 if changes else 200, "received")]:
         while (now := timers[-1]) is not None and now < at and session.state is State.OPEN:
             ended = session.handle_deadline(now)
             if ended:
@@ -195,3 +227,43 @@ def test_nothing_is_sent_to_who_was_given_up(wire: str) -> None:
     with pytest.raises(StateError):
         session.send(Event("chat", 1))
     assert session.receive_data(from_peer(session, Event("chat", 1)), 91) == []
+
+
+# --- a loop that stood still ---
+
+
+@wires
+def test_every_deadline_moves_by_the_time_in_which_nobody_could_be_heard(wire: str) -> None:
+    session = new_session(wire, CLIENT, now=0)
+    session.postpone(60, 61)
+    assert session.next_deadline() == 70
+
+    session = open_session(wire, SERVER)
+    session.postpone(5, 61)
+    assert session.next_deadline() == 35
+
+    session = open_session(wire, CLIENT)
+    request = session.request("a", "x", None, 0, timeout=5)
+    session.postpone(2, 6)
+    session.handle_deadline(6.9)
+    assert not request.done
+    session.handle_deadline(7)
+    assert request.done
+
+    session = open_session(wire, CLIENT)
+    session.close(1000, "", 0)
+    session.postpone(60, 61)
+    assert session.next_deadline() == 65
+
+
+@wires
+def test_a_deadline_moves_no_further_than_if_the_waiting_began_now(wire: str) -> None:
+    session = new_session(wire, CLIENT, now=100)
+    session.postpone(1000, 101)
+    assert session.next_deadline() == 111
+
+    session = open_session(wire, CLIENT, heartbeat_interval=None)
+    session.request("a", "x", None, 0, timeout=5)
+    session.postpone(1000, 3)
+    session.handle_deadline(5)
+    assert session.next_deadline() == 8

@@ -74,6 +74,10 @@ class VirtualTransport:
 
     # --- For the endpoint -------------------------------------------------------------------------------
 
+    @property
+    def unsent_size(self) -> int:
+        return int(self.other.is_full)  # what it takes, it takes at once
+
     def flush_soon(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
