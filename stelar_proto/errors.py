@@ -83,10 +83,20 @@ class InvalidUtf8(WebSocketError):
 
 
 class MessageTooBig(WebSocketError):
-    """A frame or message over the limit, known from its header. Answered with close code 1009."""
+    """A frame or message over the limit, known from its header. Answered with close code 1009.
+
+    Attributes:
+        size: bytes that it has, as far as is known; frames, if they were too many.
+        limit: how many it may have.
+    """
 
     code = "FRAME_TOO_LARGE"
     close_code = 1009
+
+    def __init__(self, reason: str, *, size: int, limit: int) -> None:
+        super().__init__(reason)
+        self.size = size
+        self.limit = limit
 
 
 class HandshakeError(PeerError):
@@ -133,6 +143,20 @@ class FrameError(PeerError):
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason, code=code)
+
+
+class FrameTooLarge(FrameError):
+    """A TCP frame over the limit, known from its first four bytes; its code is ``FRAME_TOO_LARGE``.
+
+    Attributes:
+        size: bytes of the whole frame.
+        limit: how many it may have.
+    """
+
+    def __init__(self, *, size: int, limit: int) -> None:
+        super().__init__("FRAME_TOO_LARGE", f"a frame of {size} bytes; the limit is {limit} bytes")
+        self.size = size
+        self.limit = limit
 
 
 class StreamEnded(PeerError):

@@ -99,6 +99,11 @@ class Lifecycle(ABC, Generic[P]):
         self._deadlines.run(self.runtime.now())
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not stopped."""
+        return self._runtime is not None
+
+    @property
     def is_shutting_down(self) -> bool:
         """Whether new connections are to be turned away."""
         return self._emptied is not None

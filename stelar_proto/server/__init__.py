@@ -6,11 +6,13 @@ from .application import ServerApplication
 from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
+from .hooks import HOOKS
 from .middleware import ConnectContext, Middleware
 from .namespace import Namespace
 from .peer import Peer
 
 __all__ = [
+    "HOOKS",
     "ClientInfo",
     "ConnectContext",
     "Context",

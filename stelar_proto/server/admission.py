@@ -45,7 +45,7 @@ class Admission:
         refusal = self._find_place(peer, request)
         if refusal is not None:
             self._refuse(peer, refusal)
-            return None
+            return self._tell_full(peer) if refusal is _FULL else None
         middleware = peer.namespace.middleware
         return self._ask_middleware(peer, middleware) if middleware else self._take_in(peer)
 
@@ -75,6 +75,19 @@ class Admission:
             return _FULL
         self._places.add(peer)
         return None
+
+    def _tell_full(self, peer: Peer) -> Deferred | None:
+        return self._server.hooks.tell(
+            (
+                "on_max_connections_reached",
+                {
+                    "limit": self._server.config.max_connections,
+                    "current": len(self._places),
+                    "remote_address": peer.remote_address,
+                    "transport": peer.protocol,
+                },
+            )
+        )
 
     def _ask_middleware(self, peer: Peer, middleware: tuple[Middleware, ...]) -> Deferred | None:
         chain = MiddlewareChain(peer, middleware, self._server.logger)

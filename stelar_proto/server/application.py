@@ -20,7 +20,9 @@ from stelar_proto.ws import Request, Role
 from .admission import Admission
 from .config import ServerConfig, is_path
 from .health import Counters, HealthEndpoint, Stats
+from .hooks import Hooks
 from .http import HttpHandler, HttpRouter, Route
+from .line import Line
 from .namespace import Namespace
 from .peer import Peer
 
@@ -43,6 +45,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))
         self.config: ServerConfig = config
         self._namespaces: dict[str, Namespace] = {self.path: self}
+        self.hooks = Hooks(lambda: self.config.hooks, self.logger)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
         self._session_config = self.config.session_config()
@@ -130,6 +133,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
             total_messages_sent=counters.messages_sent + sum(s.messages_sent for s in sessions),
             invalid_messages=counters.invalid_messages,
             dropped_messages=counters.dropped_messages + sum(s.messages_dropped for s in sessions),
+            refused_actions=counters.refused_actions,
             total_rooms=self._room_count(),
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
             memory_bytes=self.memory_bytes(),
@@ -156,6 +160,8 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         super().begin(runtime)
         self._counters = Counters()
         self._started_at = runtime.now()
+        for namespace in self._namespaces.values():
+            namespace.begin_anew()
 
     def connected(self, kind: str, transport: Transport) -> Peer:
         """A connection came in; ``kind`` is ``"ws"`` or ``"tcp"``. Return what its transport is to drive."""
@@ -200,23 +206,38 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         """Plain HTTP on the WebSocket port."""
         return self._http.answer(peer, request)
 
-    def receive_invalid(self, peer: Peer, reason: str) -> None:
-        """A message that broke the rules was dropped."""
+    def receive_invalid(self, peer: Peer, reason: str) -> Deferred | None:
+        """A message that broke the rules was dropped; return the rest if the hook is to be awaited."""
         self._counters.invalid_messages += 1
         self.logger.warning("from %s: %s", peer.id, reason, extra={"client_id": peer.id, "reason": reason})
+        return self.hooks.tell(("on_invalid_message", {"client_id": peer.id, "reason": reason}))
 
-    def join(self, peer: Peer, room: str) -> bool:
-        """Put ``peer`` into ``room`` within the limits."""
-        if room in peer.rooms:
+    def make_line(self) -> Line:
+        """Return a new line of actions that hooks decide about."""
+        return Line(self.hooks, self.runtime, self.config.hook_backlog, self._refuse_action)
+
+    def _refuse_action(self) -> None:
+        self._counters.refused_actions += 1
+        backlog = self.config.hook_backlog
+        self.logger.warning("refused a join, a leave or a broadcast: %d wait for an async hook", backlog)
+
+    def may_join(self, peer: Peer, room: str) -> bool:
+        """Tell whether ``peer`` can be put into ``room`` within the limits."""
+        if room in peer.rooms or not peer.session.can_send:
             return False
-        if len(peer.rooms) >= self.config.max_rooms_per_client:
-            self.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, len(peer.rooms))
+        current, limit = len(peer.rooms), self.config.max_rooms_per_client
+        if current >= limit:
+            self.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, current)
+            peer.tell("on_max_rooms_per_client_reached", room=room, limit=limit, current=current)
             return False
-        hub = peer.namespace.hub
-        if not hub.has_room(room) and (rooms := self._room_count()) >= self.config.max_rooms:
-            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, rooms)
+        if peer.namespace.hub.has_room(room):
+            return True
+        current, limit = self._room_count(), self.config.max_rooms
+        if current >= limit:
+            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, current)
+            peer.tell("on_max_rooms_reached", room=room, limit=limit, current=current)
             return False
-        return hub.join(peer, room)
+        return True
 
     def _room_count(self) -> int:
         return sum(namespace.hub.room_count for namespace in self._namespaces.values())
@@ -230,6 +251,7 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         elif peer.is_admitted:
             self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
         if peer.is_admitted:
+            peer.left_rooms = tuple(peer.rooms)
             peer.namespace.hub.remove(peer)
         self.admission.release(peer)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
+from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 
 from .health import HealthHandler
+from .hooks import hook_problems
 from .origins import origin_problems
+
+_COUNTS = ("max_connections", "max_rooms", "max_rooms_per_client", "inbox_limit", "hook_backlog")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,10 @@ class ServerConfig:
             :class:`~stelar_proto.channel.HttpResponse`; plain or ``async``.
         allowed_origins: the origins whose pages may connect, and read the health document; None for all.
             Others are refused with 403. Who sends no Origin header is no page of a browser, and may connect.
+        hooks: functions by name, plain or ``async``, that are told what happens, and some of which may refuse
+            it; see :data:`~stelar_proto.server.HOOKS`.
+        hook_backlog: joins and leaves of one client, and broadcasts in one namespace, that may wait for an
+            ``async`` hook to decide; one more is refused.
         serializer: JSON to and from text.
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
@@ -68,6 +76,8 @@ class ServerConfig:
     health_endpoint: str | None = "/health"
     health_handler: HealthHandler | None = None
     allowed_origins: Collection[str] | None = None
+    hooks: Mapping[str, Handler] = field(default_factory=dict)
+    hook_backlog: int = 1000
     serializer: Serializer = JSON
     logger: LoggerOption = None
 
@@ -78,6 +88,7 @@ class ServerConfig:
         except ValueError as error:
             problems.append(str(error))
         problems += origin_problems(self.allowed_origins)
+        problems += hook_problems(self.hooks)
         problems += logger_problems(self.logger)
         problems += [
             f"{name} must be a function, not {function!r}"
@@ -104,7 +115,13 @@ class ServerConfig:
     def _number_problems(self) -> list[str]:
         problems = [
             f"{name} must be a positive whole number, not {value!r}"
-            for name in ("max_connections", "max_rooms", "max_rooms_per_client", "inbox_limit")
+            for name in (
+                "max_connections",
+                "max_rooms",
+                "max_rooms_per_client",
+                "inbox_limit",
+                "hook_backlog",
+            )
             if not (type(value := getattr(self, name)) is int and value > 0)
         ]
         timeout = self.shutdown_timeout

@@ -20,6 +20,7 @@ class Counters:
     messages_sent: int = 0
     invalid_messages: int = 0
     dropped_messages: int = 0
+    refused_actions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Stats:
         uptime: seconds since the start.
         memory_bytes: resident memory of the process; 0 where the system does not tell.
         rate_limiter_entries: clients and events that the rate limiter remembers.
+        refused_actions: joins, leaves and broadcasts for which there was no room in ``hook_backlog``.
     """
 
     total_connections: int
@@ -50,6 +52,7 @@ class Stats:
     uptime: float
     memory_bytes: int
     rate_limiter_entries: int
+    refused_actions: int = 0
 
 
 HealthHandler: TypeAlias = Callable[[Request, Stats], HttpResponse | Awaitable[HttpResponse]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stelar_proto.channel.handlers import check_handler
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session.arguments import check_payload
+from stelar_proto.wire import Format
 
 from .handlers import HandlerRegistry
 from .hub import Hub
+from .line import Action, Line
 from .middleware import Middleware
 
 if TYPE_CHECKING:
@@ -35,6 +38,11 @@ class Namespace(HandlerRegistry):
         self.hub: Hub[Peer] = Hub()
         self.middleware: tuple[Middleware, ...] = ()
         self._server = server
+        self._line: Line | None = None
+
+    def begin_anew(self) -> None:
+        """The server starts: nothing is left of an earlier time."""
+        self._line = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {len(self.hub)} clients>"
@@ -86,12 +94,49 @@ class Namespace(HandlerRegistry):
         peer = self.hub.get(client_id)
         return peer is not None and peer.emit(event, data)
 
-    def _send_to_many(self, room: str | None, message: Message, exclude_id: str | None) -> int:
-        recipients = [peer for peer in self.hub.members(room) if peer.id != exclude_id]
+    def _send_to_many(self, room: str | None, message: Event | Binary, exclude_id: str | None) -> int:
+        hooks, hook = self._server.hooks, "on_before_broadcast"
+        if hook in hooks and not hooks.is_running(hook) and self._server.is_running:
+            return self._ask_and_send(hook, room, message, exclude_id)
+        return self._send_frames(room, message, exclude_id, {})
+
+    def _ask_and_send(
+        self, hook: str, room: str | None, message: Event | Binary, exclude_id: str | None
+    ) -> int:
+        name, data = message
+        arguments = {
+            "event": name,
+            "data": data,
+            "is_binary": type(message) is Binary,
+            "room": room,
+            "exclude_id": exclude_id,
+            "namespace": self.path,
+        }
+        # Encoded now: what cannot be said is wrong at the call, and what is said is what it was then.
+        frames = self._encode(message, self._recipients(room, exclude_id), {})
+        if self._line is None:
+            self._line = self._server.make_line()
+        act = partial(self._send_frames, room, message, exclude_id, frames)
+        return self._line.do(Action(hook, arguments, lambda: True, act))
+
+    def _recipients(self, room: str | None, exclude_id: str | None) -> list[Peer]:
+        return [peer for peer in self.hub.members(room) if peer.id != exclude_id]
+
+    def _encode(
+        self, message: Message, recipients: list[Peer], known: dict[Format, bytes]
+    ) -> dict[Format, bytes]:
         # Encoded for every wire before it goes to anybody: what one of them cannot say must not reach half.
-        frames = {wire: wire.encode_frame(message) for wire in {peer.session.format for peer in recipients}}
+        wires = {peer.session.format for peer in recipients}
+        frames = {wire: known.get(wire) or wire.encode_frame(message) for wire in wires}
         if not frames:  # what cannot be said is wrong even if nobody listens
             self._server.ws_format.encode_frame(message)
+        return frames
+
+    def _send_frames(
+        self, room: str | None, message: Message, exclude_id: str | None, known: dict[Format, bytes]
+    ) -> int:
+        recipients = self._recipients(room, exclude_id)
+        frames = self._encode(message, recipients, known)
         return sum(peer.send_frame(frames[peer.session.format]) for peer in recipients)
 
     def disconnect(self, client_id: str, code: int = 1000, reason: str = "") -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from stelar_proto.channel import Closed
 from stelar_proto.channel.handlers import Handler, is_awaitable
-from stelar_proto.errors import HandlerError, MessageError
+from stelar_proto.errors import FrameTooLarge, HandlerError, MessageError, MessageTooBig
 from stelar_proto.messages import (
     JOINED_ROOM,
     LEFT_ROOM,
@@ -26,6 +27,8 @@ from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from .context import Context
+from .hooks import Call
+from .line import Action, Line
 from .reply import Reply
 
 if TYPE_CHECKING:
@@ -43,11 +46,13 @@ class Peer(Dispatcher):
     """
 
     __slots__ = (
+        "_line",
         "_metadata",
         "connected_at",
         "id",
         "is_admitted",
         "is_pending",
+        "left_rooms",
         "namespace",
         "protocol",
         "remote_address",
@@ -70,6 +75,9 @@ class Peer(Dispatcher):
         self.is_admitted = False
         self.is_pending = False
         """Whether its middleware is under way."""
+        self.left_rooms: tuple[str, ...] = ()
+        """Where it was when it went."""
+        self._line: Line | None = None
         self._metadata: dict[str, Any] | None = None
 
     @property
@@ -109,18 +117,54 @@ class Peer(Dispatcher):
     def join_room(self, room: str) -> bool:
         """Enter ``room`` and confirm it; False if the client is in it already, gone, or over a limit."""
         check_room_name(room)
-        if not self.session.can_send:
-            return False
         # What cannot be confirmed must not happen, so the words come first.
         confirmation = self.session.format.encode_frame(Event(JOINED_ROOM, room))
-        return self.server.join(self, room) and self.send_frame(confirmation)
+
+        def enter() -> bool:
+            return self.namespace.hub.join(self, room) and self.send_frame(confirmation)
+
+        return self._do(
+            "on_client_join_room", "join-room", room, partial(self.server.may_join, self, room), enter
+        )
 
     def leave_room(self, room: str) -> bool:
         """Leave ``room`` and confirm it; False if the client was not in it."""
-        if not self.namespace.hub.leave(self, room):
-            return False
-        self.send(Event(LEFT_ROOM, room))
-        return True
+
+        def leave() -> bool:
+            self.namespace.hub.leave(self, room)
+            self.send(Event(LEFT_ROOM, room))
+            return True
+
+        return self._do("on_client_leave_room", "leave-room", room, lambda: room in self.rooms, leave)
+
+    def _do(
+        self, hook: str, event: str, room: str, is_possible: Callable[[], bool], act: Callable[[], bool]
+    ) -> bool:
+        """Do something that ``hook`` may refuse, behind what waits for such a hook already."""
+        hooks = self.server.hooks
+        is_waiting = self._line is not None and self._line.is_busy
+        if hooks.is_running(hook) or not (hook in hooks or is_waiting):
+            return is_possible() and act()
+        arguments = {**self._about(Context(self, event, room)), "room": room}
+        if hook == "on_client_leave_room":
+            arguments["is_disconnect"] = False
+        return self._get_line().do(Action(hook, arguments, is_possible, act)) > 0
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Tell a hook about the client, behind what waits for one already."""
+        if hook in self.server.hooks:
+            self._get_line().tell(hook, {"client_id": self.id, **arguments})
+
+    def _get_line(self) -> Line:
+        if self._line is None:
+            self._line = self.server.make_line()
+        return self._line
+
+    def _about(self, context: Context) -> dict[str, Any]:
+        return {"client_id": self.id, "namespace": self.namespace.path, "ctx": context}
+
+    def _settle(self) -> Deferred | None:
+        return None if self._line is None else self._line.settle()
 
     # --- What comes in ----------------------------------------------------------------------------------
 
@@ -141,18 +185,19 @@ class Peer(Dispatcher):
                 try:
                     self.join_room(room)
                 except MessageError as error:
-                    server.receive_invalid(self, f"a room could not be joined: {error}")
+                    return server.receive_invalid(self, f"a room could not be joined: {error}")
+                return self._settle()
             case Leave(room):
                 self.leave_room(room)
+                return self._settle()
             case UpgradeRequested(request):
                 return server.admission.ask(self, request)
             case RequestReceived(request):
                 return server.receive_request(self, request)
             case Invalid(reason):
-                server.receive_invalid(self, reason)
-            case Closed(code, reason, _) if self.is_admitted:
-                how = {"code": code, "reason": reason}
-                return self._call(namespace.disconnect_handlers, Context(self, "disconnect", how))
+                return server.receive_invalid(self, reason)
+            case Closed() if self.is_admitted:
+                return self._part(event)
             case _:
                 pass
         return None
@@ -194,8 +239,38 @@ class Peer(Dispatcher):
             self._pause(False)
 
     def greet(self) -> Deferred | None:
-        """Run the handlers of a new client, in front of everything it says."""
-        return self._call(self.namespace.connection_handlers, Context(self, "connect"))
+        """Run the hook and the handlers of a new client, in front of everything it says."""
+        context = Context(self, "connect")
+        arguments = {"remote_address": self.remote_address, "transport": self.protocol}
+        told = self.server.hooks.tell(("on_client_connect", {**self._about(context), **arguments}))
+        return self._call_behind(told, self.namespace.connection_handlers, context)
+
+    def _part(self, end: Closed) -> Deferred | None:
+        """Run the hooks and the handlers of a client that has gone, behind everything it said."""
+        how = {"code": end.code, "reason": end.reason}
+        context = Context(self, "disconnect", how)
+        calls: list[Call] = []
+        if isinstance(end.error, MessageTooBig | FrameTooLarge):
+            sizes = {"size": end.error.size, "limit": end.error.limit}
+            calls.append(("on_payload_too_large", {"client_id": self.id, **sizes}))
+        about = self._about(context)
+        calls += (
+            ("on_client_leave_room", {**about, "room": room, "is_disconnect": True})
+            for room in self.left_rooms
+        )
+        calls.append(("on_client_disconnect", {**about, **how, "remote_address": self.remote_address}))
+        return self._call_behind(self.server.hooks.tell(*calls), self.namespace.disconnect_handlers, context)
+
+    def _call_behind(
+        self, told: Deferred | None, handlers: Sequence[Handler], context: Context
+    ) -> Deferred | None:
+        return self._call(handlers, context) if told is None else self._call_later(told, handlers, context)
+
+    async def _call_later(self, told: Deferred, handlers: Sequence[Handler], context: Context) -> None:
+        await told
+        rest = self._call(handlers, context)
+        if rest is not None:
+            await rest
 
     # --- Requests ---------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from stelar_proto.channel.handlers import Handler, is_awaitable
 from .events import Event
 from .session import Session
 
-Deferred = Coroutine[Any, Any, None]
+Deferred = Coroutine[Any, Any, object]
 """The rest of an event's handling, for a task to run."""
 
 # Behind the events that wait may stand what their handlers wait for: the answer to a request, or the peer's

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stelar_proto.errors import FrameError, MessageError
+from stelar_proto.errors import FrameError, FrameTooLarge, MessageError
 
 from .events import Event, FrameReceived
 
@@ -187,7 +187,7 @@ def judge_frame(head: bytes, dialect: Dialect, max_frame_size: int) -> int:
     if size < HEADER_SIZE:
         raise FrameError("INVALID_FRAME_SIZE", f"a frame has at least {HEADER_SIZE} bytes, not {size}")
     if size > max_frame_size:
-        raise FrameError("FRAME_TOO_LARGE", f"a frame of {size} bytes; the limit is {max_frame_size} bytes")
+        raise FrameTooLarge(size=size, limit=max_frame_size)
     if len(head) < 5:
         return 5
     if dialect.frame_types[head[4]] is None:

@@ -285,7 +285,8 @@ def read_header(data: bytes, position: int, masked: bool, max_size: int) -> Head
         size = _read_extended_size(data[start : start + width])
         start += width
     if size > max_size and not opcode & _CONTROL:
-        raise MessageTooBig(f"a frame of {size} bytes is announced, the limit is {max_size}")
+        words = f"a frame of {size} bytes is announced, the limit is {max_size}"
+        raise MessageTooBig(words, size=size, limit=max_size)
     mask = None
     if masked:
         if len(data) < start + 4:

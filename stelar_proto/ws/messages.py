@@ -108,12 +108,13 @@ class MessageReader:
         self._size += size
         self._fragments += 1
         if self._size > self._max_message_size:
-            limit = self._max_message_size
-            raise MessageTooBig(
-                f"a message of at least {self._size} bytes is announced, the limit is {limit}"
-            )
+            size, limit = self._size, self._max_message_size
+            words = f"a message of at least {size} bytes is announced, the limit is {limit}"
+            raise MessageTooBig(words, size=size, limit=limit)
         if self._fragments > self._max_fragments:
-            raise MessageTooBig(f"a message has more than {self._max_fragments} frames")
+            limit = self._max_fragments
+            words = f"a message has more than {limit} frames"
+            raise MessageTooBig(words, size=self._fragments, limit=limit)
 
     def feed(self, payload: bytes, end_of_frame: bool) -> TextReceived | BinaryReceived | PartReceived | None:
         """Take the next piece of the frame's payload; return the message if that completed it.
