@@ -6,18 +6,23 @@ from .application import ServerApplication
 from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
+from .ip_tracking import IpTracker
 from .middleware import ConnectContext, Middleware
 from .namespace import Namespace
 from .peer import Peer
+from .rate_limits import RateLimit, RateLimiter
 
 __all__ = [
     "ClientInfo",
     "ConnectContext",
     "Context",
     "HttpResponse",
+    "IpTracker",
     "Middleware",
     "Namespace",
     "Peer",
+    "RateLimit",
+    "RateLimiter",
     "ServerApplication",
     "ServerConfig",
     "Stats",

@@ -35,7 +35,8 @@ class Stats:
         total_rooms: rooms now.
         uptime: seconds since the start.
         memory_bytes: resident memory of the process; 0 where the system does not tell.
-        rate_limiter_entries: clients and events that the rate limiter remembers.
+        rate_limiter_entries: buckets of the built-in limiter, and keys that a custom one remembers.
+        rate_limited_messages: received, but over a rate limit, and dropped.
     """
 
     total_connections: int
@@ -50,6 +51,7 @@ class Stats:
     uptime: float
     memory_bytes: int
     rate_limiter_entries: int
+    rate_limited_messages: int
 
 
 HealthHandler: TypeAlias = Callable[[Request, Stats], HttpResponse | Awaitable[HttpResponse]]

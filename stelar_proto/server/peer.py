@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from stelar_proto.channel import Closed
+from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
@@ -26,7 +27,10 @@ from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from .context import Context
+from .ip_tracking import Place
+from .rate_limits import Allowance
 from .reply import Reply
+from .throttle import costly_name
 
 if TYPE_CHECKING:
     from .application import ServerApplication
@@ -44,11 +48,13 @@ class Peer(Dispatcher):
 
     __slots__ = (
         "_metadata",
+        "allowance",
         "connected_at",
         "id",
         "is_admitted",
         "is_pending",
         "namespace",
+        "place",
         "protocol",
         "remote_address",
         "request",
@@ -70,6 +76,9 @@ class Peer(Dispatcher):
         self.is_admitted = False
         self.is_pending = False
         """Whether its middleware is under way."""
+        self.allowance = Allowance()
+        self.place: Place | None = None
+        """Its place among the connections of its address, from when that is known."""
         self._metadata: dict[str, Any] | None = None
 
     @property
@@ -125,6 +134,17 @@ class Peer(Dispatcher):
     # --- What comes in ----------------------------------------------------------------------------------
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
+        kind = type(event)
+        name: Any = event[0] if kind is Event or kind is Binary else costly_name(event)  # type: ignore[misc]
+        if name is not None:
+            server = self.server
+            verdict = self.allowance.take(server.config, name, self.session.now)
+            if verdict is not True:
+                return server.throttle.judge(self, event, name, verdict)
+        return self.dispatch(event)
+
+    def dispatch(self, event: SessionEvent) -> Deferred | None:
+        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
         namespace = self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
@@ -145,7 +165,8 @@ class Peer(Dispatcher):
             case Leave(room):
                 self.leave_room(room)
             case UpgradeRequested(request):
-                return server.admission.ask(self, request)
+                go_on = partial(server.admission.ask, self, request)
+                return self.after(server.gate.identify(self, request), go_on)
             case RequestReceived(request):
                 return server.receive_request(self, request)
             case Invalid(reason):
@@ -158,7 +179,7 @@ class Peer(Dispatcher):
         return None
 
     def _on_closed(self, event: Closed) -> None:
-        if self.is_pending:
+        if self.is_pending or (self.place is not None and self.place.is_being_checked):
             self._forget_waiting()
             self._cancel_work()
         self.server.remove(self, event)
@@ -170,8 +191,11 @@ class Peer(Dispatcher):
             self.server.forget(self)
 
     def begin(self) -> None:
-        """TCP: there is no handshake to wait for; the server speaks first."""
-        rest = self.server.admission.ask(self)
+        """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
+        server = self.server
+        rest = server.gate.arrive(self)
+        if self.protocol == "tcp":
+            rest = self.after(rest, partial(server.admission.ask, self))
         if rest is not None:
             self._start(rest)
 
@@ -192,6 +216,19 @@ class Peer(Dispatcher):
         self._inbox.clear()
         if self.paused:
             self._pause(False)
+
+    def after(self, counting: Deferred | None, go_on: Callable[[], Deferred | None]) -> Deferred | None:
+        """Go on when the connection has been counted; return what takes a while of both."""
+        return go_on() if counting is None else self._go_on_after(counting, go_on)
+
+    async def _go_on_after(self, counting: Deferred, go_on: Callable[[], Deferred | None]) -> None:
+        await counting
+        if self.session.state is not State.CONNECTING:
+            return  # it has gone meanwhile, or the server shut down
+        rest = go_on()
+        self.flush_soon()
+        if rest is not None:
+            await rest
 
     def greet(self) -> Deferred | None:
         """Run the handlers of a new client, in front of everything it says."""
