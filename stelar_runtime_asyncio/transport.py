@@ -173,8 +173,8 @@ class EndpointProtocol(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        # What this asks for leaves behind what all others have sent meanwhile: who is written to at once wakes
-        # up at once, and takes the processor from those whose turn it is.
+        # What this asks for leaves when all others have been read: a peer that is written to at once wakes up
+        # at once, and takes the processor from those whose turn it is.
         if self._endpoint.receive_data(data):
             self.flush_soon()
 
