@@ -5,7 +5,7 @@ this folder says how to read them. Times are the machine's, and only ratios trav
 send back every byte it was sent ends the run.
 
 The servers (``echo_servers.py``) are processes of their own and report their own processor time. The load
-(``echo_load.py``) comes from this one: frames that were encoded beforehand, over plain sockets, the same for
+(``load.py``) comes from this one: frames that were encoded beforehand, over plain sockets, the same for
 every server. A turn is one server under load for a moment, on new connections; the servers take turns, round
 after round, so that whatever else the machine does hits all of them, and a ratio is the median over the
 rounds. Where the system lets us, the load and the servers share one processor: whether they do would else be
@@ -15,118 +15,52 @@ the scheduler's choice, turn by turn, and what a message costs depends on it.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import platform
-import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from math import ceil
-from pathlib import Path
+from functools import partial
 from statistics import median
-from time import process_time
-from typing import Any
 
-from echo_load import KIB, PATIENCE, SIZES, Load, ServerFailed, connected, exchange
 from echo_servers import SERVERS
+from load import KIB, MASK, ServerFailed, connected, exchange
+from measuring import Turn, running, share_a_processor, take_turn
+from processes import ServerProcess
+from reporting import (
+    Table,
+    a_few_seconds,
+    at_least_one,
+    comma_separated,
+    print_versions,
+)
+
+from stelar_proto.ws import Opcode
+from stelar_proto.ws.frames import encode_frame
 
 CONNECTIONS = 20
-
-
-# --- The servers ------------------------------------------------------------------------------------------
+SIZES = {16: "16 B", 125: "125 B", KIB: "1 KiB", 64 * KIB: "64 KiB"}
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What a server has taken since it began: processor time in seconds, memory in bytes."""
+class Load:
+    """What goes over each connection: ``outstanding`` messages at once, and the next when all are back."""
 
-    cpu: float
-    memory: int
-
-
-class ServerProcess:
-    """One echo server.
-
-    Arguments:
-        library, loop: which; see :data:`echo_servers.SERVERS`.
-    """
-
-    def __init__(self, library: str, loop: str) -> None:
-        self.library, self.loop = library, loop
-        self.port = 0
-        self._control, theirs = socket.socketpair()
-        self._control.settimeout(PATIENCE)
-        self._answers = self._control.makefile("rb")
-        command = [sys.executable, str(Path(__file__).with_name("echo_servers.py")), library, loop]
-        self._process = subprocess.Popen(command, stdin=theirs.fileno())
-        theirs.close()
+    size: int
+    is_text: bool
+    outstanding: int
 
     def __str__(self) -> str:
-        return f"{self.library}-{self.loop}"
+        kind = "text" if self.is_text else "binary"
+        return f"{SIZES[self.size]:>6} {kind}, {self.outstanding} outstanding"
 
-    def started(self) -> bool:
-        """Wait until it listens; False if it cannot, because something is not installed."""
-        answer = self._answer()
-        if "missing" in answer:
-            print(f"{self} is left out: {answer['missing']} is not installed")
-            return False
-        self.port = answer["port"]
-        return True
-
-    def mark(self) -> Mark:
-        """Ask what it has taken so far."""
-        self._control.sendall(b"?")
-        return Mark(**self._answer())
-
-    def _answer(self) -> Any:
-        try:
-            line = self._answers.readline()
-        except TimeoutError:
-            line = b""
-        if not line:
-            raise ServerFailed(f"{self} says nothing")
-        return json.loads(line)
-
-    def end(self) -> None:
-        self._answers.close()
-        self._control.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def encoded(self) -> tuple[bytes, bytes]:
+        """Return the frames of the messages: masked as they are sent, and unmasked as they come back."""
+        payload = (b'{"event":"chat","data":"hola"} ' * (self.size // 31 + 1))[: self.size]
+        opcode = Opcode.TEXT if self.is_text else Opcode.BINARY
+        sent, returned = encode_frame(opcode, payload, mask=MASK), encode_frame(opcode, payload)
+        return sent * self.outstanding, returned * self.outstanding
 
 
 # --- Measuring --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One server under load for a moment; all in seconds."""
-
-    cpu: float
-    """The server's processor time per message."""
-    latency: float
-    """The time that 99 % of the messages that were sent at once needed to come back."""
-    load_cpu: float
-    """What the load took per message."""
-
-
-def take_turn(server: ServerProcess, load: Load, seconds: float) -> Turn:
-    with connected(server.port, str(server), CONNECTIONS) as connections:
-        load_before, before = process_time(), server.mark()
-        latencies = sorted(exchange(connections, load, seconds))
-        after, load_after = server.mark(), process_time()
-    count = len(latencies) * load.outstanding
-    return Turn(
-        (after.cpu - before.cpu) / count,
-        latencies[ceil(len(latencies) * 0.99) - 1],
-        (load_after - load_before) / count,
-    )
 
 
 def measure(
@@ -136,54 +70,25 @@ def measure(
     turns: dict[ServerProcess, list[Turn]] = {server: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
-            turns[server].append(take_turn(server, load, seconds))
+            with connected(server.port, str(server), CONNECTIONS) as connections:
+                drive = partial(exchange, connections, *load.encoded(), seconds)
+                turns[server].append(take_turn(server, drive, load.outstanding))
     return turns
 
 
 def memory_per_connection(server: ServerProcess, count: int) -> float:
     """Return how many bytes a server grows by with each connection that has seen one message."""
-    hello = Load(125, True, 1)
+    hello = Load(125, True, 1).encoded()
     with connected(server.port, str(server), 1) as connections:
-        exchange(connections, hello, 0)
+        exchange(connections, *hello, 0)
     before = server.mark()
     with connected(server.port, str(server), count) as connections:
-        exchange(connections, hello, 0)
+        exchange(connections, *hello, 0)
         after = server.mark()
     return (after.memory - before.memory) / count
 
 
-def ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
-    """What fraction of theirs ours is, compared round by round."""
-    return median(our / their for our, their in zip(ours, theirs, strict=True))
-
-
 # --- The tables -------------------------------------------------------------------------------------------
-
-
-class Table:
-    """Rows that show one figure of the first server of a loop, and what fraction of each other's that is."""
-
-    def __init__(self, servers: Sequence[ServerProcess], title: str, unit: str) -> None:
-        self._loops: dict[str, list[ServerProcess]] = {}
-        for server in servers:
-            self._loops.setdefault(server.loop, []).append(server)
-        others = (server.library for chosen in self._loops.values() for server in chosen[1:])
-        self._columns = list(dict.fromkeys(others))
-        print(f"\n{title}")
-        self._print_row("", [unit, *(f"/ {library}" for library in self._columns)])
-
-    def print_rows(
-        self, name: str, values: dict[ServerProcess, list[float]], form: Callable[[float], str]
-    ) -> None:
-        """Print a row for every loop; ``values`` has one of each round, alike for all servers."""
-        for first, *others in self._loops.values():
-            cells = dict.fromkeys(self._columns, "")
-            for other in others:
-                cells[other.library] = f"{ratio(values[first], values[other]):.2f}"
-            self._print_row(f"{first} {name}", [form(median(values[first])), *cells.values()])
-
-    def _print_row(self, name: str, cells: Iterable[str]) -> None:
-        print(f"{name:<54}" + "".join(f"{cell:>17}" for cell in cells), flush=True)
 
 
 def compare(servers: Sequence[ServerProcess], loads: Sequence[Load], rounds: int, seconds: float) -> None:
@@ -217,39 +122,6 @@ def compare(servers: Sequence[ServerProcess], loads: Sequence[Load], rounds: int
 # --- The command ------------------------------------------------------------------------------------------
 
 
-def share_a_processor() -> None:
-    """Keep this process, and those that it starts from now on, on one processor."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
-def comma_separated(known: Iterable[str]) -> Callable[[str], list[str]]:
-    names = list(known)
-
-    def parse(text: str) -> list[str]:
-        chosen = text.split(",")
-        for name in chosen:
-            if name not in names:
-                raise argparse.ArgumentTypeError(f"no {name!r} among {', '.join(names)}")
-        return chosen
-
-    return parse
-
-
-def a_few_seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 10:  # some servers send pings after 20
-        raise argparse.ArgumentTypeError("more than 0, and 10 at most")
-    return seconds
-
-
-def at_least_one(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("1 at least")
-    return count
-
-
 def arguments() -> argparse.Namespace:
     targets = [f"{library}-{loop}" for loop, libraries in SERVERS.items() for library in libraries]
     sizes = [name.replace(" ", "") for name in SIZES.values()]
@@ -278,19 +150,15 @@ def main() -> None:
         for is_text in (True, False)
     ]
     share_a_processor()
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for loop, libraries in SERVERS.items():
-            for library in libraries:
-                if f"{library}-{loop}" in chosen.only:
-                    servers.append(ServerProcess(library, loop))
-                    stack.callback(servers[-1].end)
-        servers = [server for server in servers if server.started()]
-        names = dict.fromkeys([server.library for server in servers] + [server.loop for server in servers])
-        peers = [name for name in names if name not in ("stelar", "asyncio")]
-        python = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
-        print(f"{python}; {', '.join(f'{name} {version(name)}' for name in peers)}")
-        print("/ x: as a fraction of x's on the same loop, so that below 1 the first is better")
+    targets = [
+        (library, loop)
+        for loop, libraries in SERVERS.items()
+        for library in libraries
+        if f"{library}-{loop}" in chosen.only
+    ]
+    with running("echo_servers.py", targets) as servers:
+        names = [server.library for server in servers] + [server.loop for server in servers]
+        print_versions(name for name in names if name not in ("stelar", "asyncio"))
         compare(servers, loads, rounds, seconds)
 
 

@@ -1,29 +1,17 @@
 """The echo servers that ``echo.py`` measures, one a process: ``echo_servers.py LIBRARY LOOP``.
 
 Each is written as its library's documentation writes an echo server, with the library's defaults, but without
-compression. It listens on loopback, on a free port, and first says which, or that something it needs is not
-installed. After that every byte on the control socket, which is standard input, is answered with the
-processor time and the memory that the process has taken so far; the end of that socket is the end of the
-process.
+compression. It listens on loopback, on a free port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import socket
-import sys
-from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
-from threading import Thread
-from time import process_time
-from typing import Any, TypeAlias
+from typing import Any
 
-Announce: TypeAlias = Callable[[int], None]
-"""To be called with the port once the server listens on it."""
+from processes import Announce, Server, be_a_server
 
 
 async def echo(ws: Any) -> None:
@@ -128,8 +116,6 @@ async def trio_websocket_on_trio(announce: Announce) -> None:
 
 # --- The process --------------------------------------------------------------------------------------------
 
-Server: TypeAlias = Callable[[Announce], Coroutine[Any, Any, None]]
-
 ON_ASYNCIO: dict[str, Server] = {
     "stelar": stelar_on_asyncio,
     "websockets": websockets_on_asyncio,
@@ -145,46 +131,5 @@ SERVERS = {"uvloop": ON_ASYNCIO, "asyncio": ON_ASYNCIO, "trio": ON_TRIO}
 """What can be measured, by loop and by library; ours comes first."""
 
 
-def run(library: str, loop: str, announce: Announce) -> None:
-    server = SERVERS[loop][library]
-    match loop:
-        case "asyncio":
-            asyncio.run(server(announce))
-        case "uvloop":
-            import uvloop
-
-            uvloop.run(server(announce))
-        case "trio":
-            import trio
-
-            trio.run(server, announce)
-
-
-def memory() -> int:
-    """Return how many bytes of memory this process occupies; 0 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-def answer_marks(control: socket.socket) -> None:
-    while control.recv(1):
-        control.sendall(json.dumps({"cpu": process_time(), "memory": memory()}).encode() + b"\n")
-    os._exit(0)
-
-
-def main(library: str, loop: str) -> None:
-    control = socket.socket(fileno=sys.stdin.fileno())
-
-    def announce(port: int) -> None:
-        control.sendall(json.dumps({"port": port}).encode() + b"\n")
-        Thread(target=answer_marks, args=(control,), daemon=True).start()
-
-    try:
-        run(library, loop, announce)
-    except ModuleNotFoundError as error:
-        control.sendall(json.dumps({"missing": error.name}).encode() + b"\n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    be_a_server(SERVERS)

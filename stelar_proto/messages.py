@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from math import isinf
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -179,14 +180,41 @@ class StandardJson:
     """
 
     def __init__(self) -> None:
-        self.dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-        self._decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float).decode
+        encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_float)
+        self._encode, self._decode = encoder.encode, decoder.decode
+        # What those two make anew for each value, and what they look for around it, costs as much as a small
+        # value itself: the same parts, made once.
+        self._encode_chunks = _chunk_encoder(encoder)
+        self._scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once  # type: ignore[attr-defined]
+
+    def dumps(self, value: Any) -> str:
+        try:
+            return "".join(self._encode_chunks(value, 0))
+        except RecursionError:
+            return self._encode(value)  # which knows a value that holds itself from one that is deep
 
     def loads(self, data: str) -> Any:
-        value = self._decode(data)
-        if "\\ud" in data or "\\uD" in data:  # only escapes can spell surrogates, in pairs or alone
-            self.dumps(value).encode()
+        try:
+            value, end = self._scan(data, 0)
+        except StopIteration:
+            end = -1
+        if end != len(data):
+            value = self._decode(data)  # there is something around it, or no value
+        if "\\" in data and ("\\ud" in data or "\\uD" in data):
+            self.dumps(value).encode()  # only escapes can spell surrogates, in pairs or alone
         return value
+
+
+def _chunk_encoder(encoder: json.JSONEncoder) -> Callable[[Any, int], Iterable[str]]:
+    """Return what ``encoder.iterencode()`` would make, without a memory of what it is inside of."""
+    make, encode_text = json.encoder.c_make_encoder, json.encoder.encode_basestring  # type: ignore[attr-defined]
+    if make is None:  # an interpreter that is not CPython
+        return lambda value, _: encoder.iterencode(value)
+    chunks: Callable[[Any, int], Iterable[str]] = make(
+        None, encoder.default, encode_text, None, ":", ",", False, False, False
+    )
+    return chunks
 
 
 JSON: Serializer = StandardJson()

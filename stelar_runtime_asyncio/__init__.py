@@ -12,7 +12,7 @@ from stelar_proto.errors import (
     StelarError,
 )
 from stelar_proto.plain import WebSocketConnection
-from stelar_proto.server import ClientInfo, Context, HttpResponse, Namespace, Stats
+from stelar_proto.server import ClientInfo, Context, HttpResponse, Namespace, RateLimit, Stats
 
 from .client import StelarClient
 from .server import StelarServer
@@ -29,6 +29,7 @@ __all__ = [
     "HttpResponse",
     "MessageError",
     "Namespace",
+    "RateLimit",
     "RemoteError",
     "StateError",
     "Stats",

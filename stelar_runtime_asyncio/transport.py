@@ -173,11 +173,10 @@ class EndpointProtocol(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        self._flush_is_due = True
+        # What this asks for leaves when all others have been read: a peer that is written to at once wakes up
+        # at once, and takes the processor from those whose turn it is.
         if self._endpoint.receive_data(data):
-            self.flush()
-        else:
-            self._flush_is_due = False
+            self.flush_soon()
 
     def eof_received(self) -> bool:
         self._flush_is_due = True

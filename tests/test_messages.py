@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stelar_proto.errors import MessageError
-from stelar_proto.messages import JSON, MAX_EVENT_SIZE, RESERVED_EVENTS, check_event_name
+from stelar_proto.messages import JSON, MAX_EVENT_SIZE, RESERVED_EVENTS, StandardJson, check_event_name
 
 table = partial(pytest.mark.parametrize, ids=lambda value: ascii(value)[:32])
 
@@ -130,6 +130,14 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     value.append(value)
     with pytest.raises(ValueError, match="Circular"):
         JSON.dumps(value)
+
+
+def test_an_interpreter_without_an_encoder_in_c_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("json.encoder.c_make_encoder", None)
+    serializer = StandardJson()
+    assert serializer.dumps({"a": ["¡hola!", None, 1.5]}) == '{"a":["¡hola!",null,1.5]}'
+    with pytest.raises(ValueError, match="Out of range"):
+        serializer.dumps([float("nan")])
 
 
 @table(

@@ -87,6 +87,11 @@ class Channel(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.role.value} {self.state.value}>"
 
+    @property
+    def now(self) -> float:
+        """The time of the last call that was given it."""
+        return self._now
+
     # --- What the wires and those above add -------------------------------------------------------------
 
     @abstractmethod

@@ -7,9 +7,11 @@ from .config import ServerConfig
 from .context import ClientInfo, Context
 from .health import Stats
 from .hooks import HOOKS
+from .ip_tracking import IpTracker
 from .middleware import ConnectContext, Middleware
 from .namespace import Namespace
 from .peer import Peer
+from .rate_limits import RateLimit, RateLimiter
 
 __all__ = [
     "HOOKS",
@@ -17,9 +19,12 @@ __all__ = [
     "ConnectContext",
     "Context",
     "HttpResponse",
+    "IpTracker",
     "Middleware",
     "Namespace",
     "Peer",
+    "RateLimit",
+    "RateLimiter",
     "ServerApplication",
     "ServerConfig",
     "Stats",

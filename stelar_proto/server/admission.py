@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 _SHUTTING_DOWN: Refusal = (503, "Server shutting down")
+_TOO_MANY: Refusal = (429, "Too many connections from this IP")
 _FULL: Refusal = (503, "Server full")
 _ORIGIN: Refusal = (403, "Origin not allowed")
 _NO_ID: Refusal = (500, "No client id")
@@ -25,9 +26,9 @@ _NO_ID: Refusal = (500, "No client id")
 class Admission:
     """Takes the clients of a server in, or turns them away, in front of the 101 or of the Connect frame.
 
-    Whether the server shuts down is asked first, then the path, the origin, whether there is a place, and the
-    middleware; who has come so far gets an id. A place is taken before the middleware runs: those who wait
-    for it are as many as the server takes, not more.
+    Whether the server shuts down is asked first, then whether there are too many from one address, the path,
+    the origin, whether there is a place, and the middleware; who has come so far gets an id. A place is taken
+    before the middleware runs: those who wait for it are as many as the server takes, not more.
     """
 
     def __init__(self, server: ServerApplication) -> None:
@@ -63,6 +64,8 @@ class Admission:
         server = self._server
         if server.is_shutting_down:
             return _SHUTTING_DOWN
+        if peer.place is not None and peer.place.is_refused:
+            return _TOO_MANY
         if request is not None:
             namespace = server.find_namespace(request.path)
             if namespace is None:

@@ -17,17 +17,23 @@ from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Request, Role
 
+from .addresses import plain_address
 from .admission import Admission
+from .announced import AnnouncedPeer
+from .background import Background, Call, Sweep
 from .config import ServerConfig, is_path
+from .configuring import Configurable
 from .health import Counters, HealthEndpoint, Stats
 from .hooks import Hooks
 from .http import HttpHandler, HttpRouter, Route
+from .ip_tracking import Gate
 from .line import Line
 from .namespace import Namespace
 from .peer import Peer
+from .throttle import Throttle
 
 
-class ServerApplication(Namespace, Lifecycle[Peer]):
+class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     """Rooms, broadcasts and handlers for clients of both wires.
 
     What a :class:`Namespace` can do, it does for the clients of its own path, and for those of TCP.
@@ -48,19 +54,40 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         self.hooks = Hooks(lambda: self.config.hooks, self.logger)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
-        self._session_config = self.config.session_config()
+        self._background = Background(self.logger)
+        self.throttle = Throttle(self._background, self.logger)
+        self.gate = Gate(self, self._background)
+        self._make_formats()
+        self._counters = Counters()
+        self._started_at = 0.0
+
+    def _make_formats(self) -> None:
+        """What all connections share that come in from now on."""
+        config = self.config
+        self._session_config = config.session_config()
         self.ws_format = WebSocketFormat(
-            Role.SERVER, serializer=self.config.serializer, max_payload_size=self.config.max_payload_size
+            Role.SERVER, serializer=config.serializer, max_payload_size=config.max_payload_size
         )
         self._tcp_format = TcpFormat(
             Role.SERVER,
             dialect=self._session_config.tcp_dialect,
-            serializer=self.config.serializer,
-            max_payload_size=self.config.max_payload_size,
-            max_frame_size=self.config.max_frame_size,
+            serializer=config.serializer,
+            max_payload_size=config.max_payload_size,
+            max_frame_size=config.max_frame_size,
         )
-        self._counters = Counters()
-        self._started_at = 0.0
+
+    def _configure(self, config: ServerConfig) -> None:
+        before, self.config = self.config, config
+        # Formats are shared, so that a broadcast is encoded once: new ones only where they would differ.
+        if config.session_config() != before.session_config():
+            self._make_formats()
+        self._http.own = self._own_routes()
+        if self._runtime is not None:
+            self._deadlines.schedule(self._sweep)
+
+    def _find(self, client_id: str) -> Peer | None:
+        found = (namespace.hub.get(client_id) for namespace in self._namespaces.values())
+        return next((peer for peer in found if peer is not None), None)
 
     def __repr__(self) -> str:
         where = f"{self.config.host}:{self.config.port}"
@@ -137,7 +164,9 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
             total_rooms=self._room_count(),
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
             memory_bytes=self.memory_bytes(),
-            rate_limiter_entries=0,
+            rate_limited_messages=self.throttle.limited_messages,
+            rate_limiter_entries=sum(len(peer.allowance) for peer in self._peers)
+            + (self.throttle.count_entries(self.config.rate_limiter) if self._runtime is not None else 0),
         )
 
     def memory_bytes(self) -> int:
@@ -162,6 +191,16 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         self._started_at = runtime.now()
         for namespace in self._namespaces.values():
             namespace.begin_anew()
+        self.throttle.limited_messages = 0
+        self._background.begin(runtime)
+        self._sweep = Sweep(self._sweeps, self._background, runtime.now())
+        self._deadlines.schedule(self._sweep)
+
+    def _sweeps(self) -> Iterator[Call]:
+        if self.config.rate_limiter is not None:
+            yield "rate_limiter.cleanup", self.config.rate_limiter.cleanup
+        if self.config.ip_tracker is not None:
+            yield "ip_tracker.cleanup", self.config.ip_tracker.cleanup
 
     def connected(self, kind: str, transport: Transport) -> Peer:
         """A connection came in; ``kind`` is ``"ws"`` or ``"tcp"``. Return what its transport is to drive."""
@@ -177,12 +216,19 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
             )
         else:
             session = TcpSession(Role.SERVER, self._session_config, payloads=self._tcp_format, now=now)
-        peer = Peer(self, session, None if remote is None else remote[0])
+        is_announced = kind == "tcp" and self.config.proxy_protocol
+        make = AnnouncedPeer if is_announced else Peer
+        peer = make(self, session, None if remote is None else plain_address(remote[0]))
         self._enroll(peer, transport)
-        if kind == "tcp":
-            peer.begin()
-            peer.flush_soon()
+        peer.begin()
+        peer.flush_soon()
         return peer
+
+    async def _end(self, runtime: Runtime) -> None:
+        try:
+            await self._background.settle(self.config.close_timeout)
+        finally:
+            await super()._end(runtime)
 
     # --- For its peers ----------------------------------------------------------------------------------
 
@@ -260,3 +306,5 @@ class ServerApplication(Namespace, Lifecycle[Peer]):
         self._counters.messages_received += peer.session.messages_received
         self._counters.messages_sent += peer.session.messages_sent
         self._counters.dropped_messages += peer.session.messages_dropped
+        self.throttle.forget(peer)
+        self.gate.leave(peer)

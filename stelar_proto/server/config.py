@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, cast
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
-from stelar_proto.messages import JSON, Serializer
+from stelar_proto.messages import JSON, Serializer, check_event_name
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 
+from .addresses import IPNetwork, parse_networks
 from .health import HealthHandler
 from .hooks import hook_problems
+from .ip_tracking import IpTracker
+from .options import Options, fixed
 from .origins import origin_problems
+from .rate_limits import RateLimit, RateLimiter
 
-_COUNTS = ("max_connections", "max_rooms", "max_rooms_per_client", "inbox_limit", "hook_backlog")
+_DEFAULT_RATE_LIMIT = RateLimit()
+"""This very object: nobody asked for it, so it makes room for a ``rate_limiter``."""
+
+_LIMITER_METHODS = ("check", "reset", "cleanup", "size")
+_TRACKER_METHODS = ("check", "add", "remove", "get_count", "cleanup")
+_COUNTS = (
+    "max_connections",
+    "max_connections_per_ip",
+    "max_rooms",
+    "max_rooms_per_client",
+    "inbox_limit",
+    "hook_backlog",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(Options):
     """The options of a server. Times in seconds, sizes in bytes.
 
     Arguments:
@@ -29,6 +47,19 @@ class ServerConfig:
         tcp_dialect: ``"documented"``, or ``"npm"`` for the peers of the npm package.
         namespace: the path of the server's own namespace, where WebSocket clients connect.
         max_connections: clients at once; one more is refused with 503, or an Error frame.
+        max_connections_per_ip: connections at once from one address, those in the handshake included; one
+            more is refused with 429, or an Error frame. Connections without an address are not limited.
+        trusted_proxies: networks, as texts or objects of :mod:`ipaddress`, whose ``X-Forwarded-For`` and
+            PROXY headers are believed.
+        proxy_protocol: the TCP port expects a PROXY header (version 1 or 2) in front of every connection, and
+            refuses what comes without one or not from ``trusted_proxies``. Under TLS it stands inside.
+        ip_tracker: counts connections by address in place of the server, which then leaves it to
+            ``ip_tracker.check`` who may come; see :class:`~stelar_proto.server.IpTracker`.
+        rate_limit: of all messages of a client that no other limit concerns; None for none. The default makes
+            room for a ``rate_limiter``: with one, it is None unless it is given.
+        event_rate_limits: limits of single events, by name; ``join-room`` and ``leave-room`` are such names.
+        rate_limiter: decides about messages that no limit concerns; see
+            :class:`~stelar_proto.server.RateLimiter`.
         max_rooms, max_rooms_per_client: a join over the limit is refused: it is not confirmed.
         max_payload_size, max_frame_size: larger ones are refused at their header.
         generate_client_id: returns the id of a new client; None for random UUIDs (version 4).
@@ -53,13 +84,20 @@ class ServerConfig:
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 3000
-    tcp_host: str | None = None
-    tcp_port: int | None = None
-    tcp_dialect: str = "documented"
-    namespace: str = "/"
+    host: str = fixed("127.0.0.1")
+    port: int = fixed(3000)
+    tcp_host: str | None = fixed(None)
+    tcp_port: int | None = fixed(None)
+    tcp_dialect: str = fixed("documented")
+    namespace: str = fixed("/")
     max_connections: int = 10_000
+    max_connections_per_ip: int = 50
+    trusted_proxies: Iterable[object] = ()
+    proxy_protocol: bool = False
+    ip_tracker: IpTracker | None = fixed(None)
+    rate_limit: RateLimit | None = _DEFAULT_RATE_LIMIT
+    event_rate_limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    rate_limiter: RateLimiter | None = None
     max_rooms: int = 10_000
     max_rooms_per_client: int = 50
     max_payload_size: int = 10 * 1024 * 1024
@@ -79,16 +117,25 @@ class ServerConfig:
     hooks: Mapping[str, Handler] = field(default_factory=dict)
     hook_backlog: int = 1000
     serializer: Serializer = JSON
-    logger: LoggerOption = None
+    logger: LoggerOption = fixed(None)
+    _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        problems = [*self._port_problems(), *self._path_problems(), *self._number_problems()]
+        problems = [
+            *self._port_problems(),
+            *self._path_problems(),
+            *self._number_problems(),
+            *self._rate_problems(),
+            *self._address_problems(),
+        ]
         try:
             self.session_config()
         except ValueError as error:
             problems.append(str(error))
         problems += origin_problems(self.allowed_origins)
         problems += hook_problems(self.hooks)
+        if isinstance(self.hooks, Mapping):
+            self._set("hooks", MappingProxyType(dict(self.hooks)))
         problems += logger_problems(self.logger)
         problems += [
             f"{name} must be a function, not {function!r}"
@@ -115,19 +162,64 @@ class ServerConfig:
     def _number_problems(self) -> list[str]:
         problems = [
             f"{name} must be a positive whole number, not {value!r}"
-            for name in (
-                "max_connections",
-                "max_rooms",
-                "max_rooms_per_client",
-                "inbox_limit",
-                "hook_backlog",
-            )
+            for name in _COUNTS
             if not (type(value := getattr(self, name)) is int and value > 0)
         ]
         timeout = self.shutdown_timeout
         if not (isinstance(timeout, int | float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
         return problems
+
+    def _rate_problems(self) -> Iterator[str]:
+        limit, limits = self.rate_limit, self.event_rate_limits
+        is_given = limit is not _DEFAULT_RATE_LIMIT
+        self._set("_is_rate_limit_given", is_given)
+        if self.rate_limiter is not None and not is_given:
+            self._set("rate_limit", None)
+        if not isinstance(limit, RateLimit | None):
+            yield f"rate_limit must be a RateLimit or None, not {limit!r}"
+        if not isinstance(limits, Mapping):
+            yield f"event_rate_limits must be a mapping from names to RateLimit, not {limits!r}"
+        else:
+            self._set("event_rate_limits", MappingProxyType(dict(limits)))
+            for name, event_limit in limits.items():
+                try:
+                    check_event_name(name)
+                except (TypeError, ValueError) as error:
+                    yield f"event_rate_limits: {error}"
+                if not isinstance(event_limit, RateLimit):
+                    yield f"event_rate_limits: {name!r} must have a RateLimit, not {event_limit!r}"
+        yield from _missing_methods("rate_limiter", self.rate_limiter, _LIMITER_METHODS)
+
+    def _address_problems(self) -> Iterator[str]:
+        networks = self.trusted_proxies
+        if isinstance(networks, str | bytes) or not isinstance(networks, Iterable):
+            yield f"trusted_proxies must be several networks, such as ['10.0.0.0/8'], not {networks!r}"
+        else:
+            parsed, problems = parse_networks(networks)
+            self._set("trusted_proxies", parsed)
+            yield from (f"trusted_proxies: {problem}" for problem in problems)
+            if self.proxy_protocol and not parsed and not problems:
+                yield "proxy_protocol needs trusted_proxies: nobody else's header would be believed"
+        if type(self.proxy_protocol) is not bool:
+            yield f"proxy_protocol must be true or false, not {self.proxy_protocol!r}"
+        yield from _missing_methods("ip_tracker", self.ip_tracker, _TRACKER_METHODS)
+
+    def _set(self, name: str, value: object) -> None:
+        """Keep ``value``, which may be a copy that nobody else can change, before anybody has seen this."""
+        object.__setattr__(self, name, value)
+
+    # --- For the parts ------------------------------------------------------------------------------------
+
+    def _replaced(self, changes: dict[str, Any]) -> ServerConfig:
+        if not self._is_rate_limit_given:
+            changes = {"rate_limit": _DEFAULT_RATE_LIMIT, **changes}
+        return Options._replaced(self, changes)  # super() does not know a dataclass with slots
+
+    @property
+    def proxy_networks(self) -> tuple[IPNetwork, ...]:
+        """The networks of ``trusted_proxies``."""
+        return cast("tuple[IPNetwork, ...]", self.trusted_proxies)
 
     def session_config(self) -> SessionConfig:
         """Return what concerns each session.
@@ -146,6 +238,12 @@ class ServerConfig:
             tcp_dialect=Dialect.named(self.tcp_dialect),
             serializer=self.serializer,
         )
+
+
+def _missing_methods(name: str, value: object, methods: Iterable[str]) -> Iterator[str]:
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if value is not None and missing:
+        yield f"{name} must have the methods {', '.join(methods)}; {value!r} has no {', '.join(missing)}"
 
 
 def is_path(path: object) -> bool:

@@ -36,7 +36,8 @@ class Stats:
         total_rooms: rooms now.
         uptime: seconds since the start.
         memory_bytes: resident memory of the process; 0 where the system does not tell.
-        rate_limiter_entries: clients and events that the rate limiter remembers.
+        rate_limiter_entries: buckets of the built-in limiter, and keys that a custom one remembers.
+        rate_limited_messages: received, but over a rate limit, and dropped.
         refused_actions: joins, leaves and broadcasts for which there was no room in ``hook_backlog``.
     """
 
@@ -52,7 +53,8 @@ class Stats:
     uptime: float
     memory_bytes: int
     rate_limiter_entries: int
-    refused_actions: int = 0
+    rate_limited_messages: int
+    refused_actions: int
 
 
 HealthHandler: TypeAlias = Callable[[Request, Stats], HttpResponse | Awaitable[HttpResponse]]

@@ -34,7 +34,7 @@ class HttpRouter:
 
     def __init__(self, logger: Logger, own: Mapping[str, Route]) -> None:
         self._logger = logger
-        self._own = own
+        self.own = own
         self._routes: dict[str, Route] = {}
 
     def add(self, path: str, handler: HttpHandler) -> None:
@@ -50,7 +50,7 @@ class HttpRouter:
 
     def answer(self, endpoint: Dispatcher, request: Request) -> Deferred | None:
         """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
-        route = self._routes.get(request.path) or self._own.get(request.path)
+        route = self._routes.get(request.path) or self.own.get(request.path)
         if route is None:
             self._respond(endpoint, request, _NOT_FOUND)
         elif request.method not in route.methods:

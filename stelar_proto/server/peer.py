@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from stelar_proto.channel import Closed
+from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import FrameTooLarge, HandlerError, MessageError, MessageTooBig
 from stelar_proto.messages import (
@@ -28,8 +28,11 @@ from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from .context import Context
 from .hooks import Call
+from .ip_tracking import Place
 from .line import Action, Line
+from .rate_limits import Allowance
 from .reply import Reply
+from .throttle import costly_name
 
 if TYPE_CHECKING:
     from .application import ServerApplication
@@ -48,12 +51,14 @@ class Peer(Dispatcher):
     __slots__ = (
         "_line",
         "_metadata",
+        "allowance",
         "connected_at",
         "id",
         "is_admitted",
         "is_pending",
         "left_rooms",
         "namespace",
+        "place",
         "protocol",
         "remote_address",
         "request",
@@ -78,6 +83,9 @@ class Peer(Dispatcher):
         self.left_rooms: tuple[str, ...] = ()
         """Where it was when it went."""
         self._line: Line | None = None
+        self.allowance = Allowance()
+        self.place: Place | None = None
+        """Its place among the connections of its address, from when that is known."""
         self._metadata: dict[str, Any] | None = None
 
     @property
@@ -169,6 +177,17 @@ class Peer(Dispatcher):
     # --- What comes in ----------------------------------------------------------------------------------
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
+        kind = type(event)
+        name: Any = event[0] if kind is Event or kind is Binary else costly_name(event)  # type: ignore[misc]
+        if name is not None:
+            server = self.server
+            verdict = self.allowance.take(server.config, name, self.session.now)
+            if verdict is not True:
+                return server.throttle.judge(self, event, name, verdict)
+        return self.dispatch(event)
+
+    def dispatch(self, event: SessionEvent) -> Deferred | None:
+        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
         namespace = self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
@@ -191,7 +210,8 @@ class Peer(Dispatcher):
                 self.leave_room(room)
                 return self._settle()
             case UpgradeRequested(request):
-                return server.admission.ask(self, request)
+                go_on = partial(server.admission.ask, self, request)
+                return self.after(server.gate.identify(self, request), go_on)
             case RequestReceived(request):
                 return server.receive_request(self, request)
             case Invalid(reason):
@@ -203,7 +223,7 @@ class Peer(Dispatcher):
         return None
 
     def _on_closed(self, event: Closed) -> None:
-        if self.is_pending:
+        if self.is_pending or (self.place is not None and self.place.is_being_checked):
             self._forget_waiting()
             self._cancel_work()
         self.server.remove(self, event)
@@ -215,8 +235,11 @@ class Peer(Dispatcher):
             self.server.forget(self)
 
     def begin(self) -> None:
-        """TCP: there is no handshake to wait for; the server speaks first."""
-        rest = self.server.admission.ask(self)
+        """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
+        server = self.server
+        rest = server.gate.arrive(self)
+        if self.protocol == "tcp":
+            rest = self.after(rest, partial(server.admission.ask, self))
         if rest is not None:
             self._start(rest)
 
@@ -237,6 +260,19 @@ class Peer(Dispatcher):
         self._inbox.clear()
         if self.paused:
             self._pause(False)
+
+    def after(self, counting: Deferred | None, go_on: Callable[[], Deferred | None]) -> Deferred | None:
+        """Go on when the connection has been counted; return what takes a while of both."""
+        return go_on() if counting is None else self._go_on_after(counting, go_on)
+
+    async def _go_on_after(self, counting: Deferred, go_on: Callable[[], Deferred | None]) -> None:
+        await counting
+        if self.session.state is not State.CONNECTING:
+            return  # it has gone meanwhile, or the server shut down
+        rest = go_on()
+        self.flush_soon()
+        if rest is not None:
+            await rest
 
     def greet(self) -> Deferred | None:
         """Run the hook and the handlers of a new client, in front of everything it says."""

@@ -29,8 +29,9 @@ class World:
         self.backend = backend
 
     def server(self, **options: Any) -> Server:
-        """A server, not started, on ports of its own choice."""
-        server: Server = self.package.StelarServer(**{"port": 0, "tcp_port": 0, **options})
+        """A server, not started, on ports of its own choice, for clients as fast as tests are."""
+        defaults = {"port": 0, "tcp_port": 0, "rate_limit": None}
+        server: Server = self.package.StelarServer(**{**defaults, **options})
         return server
 
     def client(self, server: Server, wire: str, **options: Any) -> Client:

@@ -711,9 +711,17 @@ def test_a_hook_may_disconnect_a_new_client(house: House, wire: str) -> None:
 
 def test_hooks_may_change_while_the_server_runs(house: House) -> None:
     log: Log = []
-    hooks: dict[str, Any] = {}
-    house.serve(hooks=hooks)
-    hooks.update(noting(log, "on_client_connect"))
+    hooks = noting(log, "on_client_connect")
+    server = house.serve()
+    house.connect("tcp")
+    server.update_config(hooks=hooks)
+    assert server.get_config().hooks.keys() == {"on_client_connect"}
+    hooks.clear()  # the server's are its own
+    house.connect("tcp")
+    assert [told["client_id"] for _, told in log] == ["c2"]
+    with pytest.raises(ValueError, match="there is no 'on_connect'"):
+        server.update_config(hooks={"on_connect": print})
+    server.update_config(hooks={})
     house.connect("tcp")
     assert len(log) == 1
 

@@ -69,12 +69,12 @@ def test_the_health_document_has_the_keys_that_monitors_know(house: House, wire:
         "tcpConnections": int(wire == "tcp"),
         "memoryMB": 0,
         "memoryUsage": {"rss": 0},
-        "rateLimiterEntries": 0,
+        "rateLimiterEntries": 1,
     }
 
 
 def test_memory_is_told_in_bytes_and_megabytes() -> None:
-    document = health_json(Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 10_000_000, 0))
+    document = health_json(Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 10_000_000, 0, 0, 0))
     assert (document["memoryMB"], document["memoryUsage"]) == (9.54, {"rss": 10_000_000})
 
 

@@ -47,11 +47,11 @@ def test_the_tcp_port_may_be_of_another_host(house: House) -> None:
 class Unlucky(VirtualServer):
     """It waits for its second port, and does not get it."""
 
-    gate = VirtualEvent()
+    free = VirtualEvent()
 
     async def _listen(self, kind: str, host: str, port: int) -> int:
         if kind == "tcp":
-            await self.gate.wait()
+            await self.free.wait()
             raise OSError("the port is in use")
         return await super()._listen(kind, host, port)
 
@@ -60,12 +60,12 @@ class Unlucky(VirtualServer):
 def test_nothing_is_left_of_a_start_that_fails(house: House, is_cancelled: bool) -> None:
     """Not even who came in on the one port while the other was tried."""
     server = Unlucky(house.network)
-    server.gate = VirtualEvent()
+    server.free = VirtualEvent()
     starting = house.start(server.start())
     early = server.connect("ws")
     if is_cancelled:
         starting.cancel()
-    server.gate.set()
+    server.free.set()
     house.loop.run_until_idle()
     assert isinstance(starting.error, Cancelled if is_cancelled else OSError)
     assert early.is_cut

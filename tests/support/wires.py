@@ -142,7 +142,7 @@ class WebSocketClient(RawClient):
                 return ("binary", fields.pop("event"), payload, *fields)
             case 0x88:
                 return ("closed", int.from_bytes(payload[:2], "big"), payload[2:].decode())
-            case 0x89:
+            case 0x89 | 0x8A:
                 return ("ping",)
         raise AssertionError(head)
 
