@@ -90,9 +90,11 @@ def test_the_plain_websocket_of_the_readme_works(runtime: str) -> None:
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 @pytest.mark.parametrize(
-    "program", blocks_of("docs/websocket.md"), ids=lambda program: program.split("\n")[0]
+    "program",
+    blocks_of("docs/websocket.md") + blocks_of("docs/server.md"),
+    ids=lambda program: program.split("\n")[0],
 )
-def test_the_programs_of_the_guide_to_websocket_run(program: str, runtime: str) -> None:
+def test_the_programs_of_the_guides_run(program: str, runtime: str) -> None:
     package = stelar_runtime_asyncio if runtime == "asyncio" else stelar_runtime_trio
     namespace: dict[str, Any] = dict(vars(package))
     exec(program, namespace)

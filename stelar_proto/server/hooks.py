@@ -32,8 +32,8 @@ HOOKS: dict[str, tuple[str, ...]] = {
 Arguments:
     client_id: whom it is about. ``ctx`` is a :class:`~stelar_proto.server.Context` of that client.
     namespace: the path of the client's namespace, or of the one that is broadcast in.
-    limit, current: the option that was reached and how many there are; of ``on_rate_limit_exceeded`` the
-        :class:`RateLimit`, of ``on_payload_too_large`` bytes, as ``size`` is.
+    limit, current: the option that was reached and how many there are; of ``on_payload_too_large`` bytes, as
+        ``size`` is; of ``on_rate_limit_exceeded`` the :class:`RateLimit`, None if a ``rate_limiter`` decided.
     is_disconnect: whether the client leaves the room because it has gone; the answer means nothing then.
     event, data, is_binary: what is sent; ``room`` is None if it goes to all, ``exclude_id`` gets nothing.
     code, reason: how the connection ended, in the terms of WebSocket on either wire.

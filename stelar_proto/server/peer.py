@@ -250,7 +250,9 @@ class Peer(Dispatcher):
         self.flush_soon()
 
     def close(self, code: int, reason: str) -> None:
-        if self.is_pending:  # only a server that shuts down knows of it
+        if (
+            self.is_pending and self.session.state is State.CONNECTING
+        ):  # only a server that shuts down knows it
             self.server.admission.shut_out(self)
         else:
             super().close(code, reason)

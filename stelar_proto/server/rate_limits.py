@@ -138,6 +138,12 @@ class Allowance:
                 return True if limits.rate_limiter is None else None
         return bucket.take(now)
 
+    def limit_of(self, limits: Limits, event: str) -> RateLimit | None:
+        """Return the limit that concerns ``event``; None if ``limits.rate_limiter`` decides, or nobody."""
+        if self._own is not None:
+            return self._own.limit
+        return limits.event_rate_limits.get(event, limits.rate_limit)
+
     def _add(self, limits: Mapping[str, RateLimit], event: str, now: float) -> TokenBucket:
         # Limits may come and go while the client stays; what is kept for it must not grow with them.
         self._by_event = {name: bucket for name, bucket in self._by_event.items() if name in limits}

@@ -16,6 +16,7 @@ from stelar_proto.session import Deferred
 from stelar_proto.session import Event as SessionEvent
 
 from .background import Background
+from .context import Context
 from .rate_limits import RateLimiter, Revoked
 from .reply import Reply
 
@@ -96,10 +97,25 @@ class Throttle:
 
     def _exceed(self, peer: Peer, event: SessionEvent, name: str) -> Deferred | None:
         self.limited_messages += 1
-        if not isinstance(peer.allowance, Revoked):  # else it is being disconnected already
-            self._answer(peer, event)
+        if isinstance(peer.allowance, Revoked):
+            return None  # it is being disconnected already
+        self._answer(peer, event)
+        answer = peer.server.hooks.ask(
+            "on_rate_limit_exceeded",
+            client_id=peer.id,
+            event=name,
+            limit=peer.allowance.limit_of(peer.server.config, name),
+            ctx=Context(peer, name),
+        )
+        if not isinstance(answer, bool):
+            return self._await_verdict(peer, name, answer)
+        if answer:
             self._disconnect(peer, name)
         return None
+
+    async def _await_verdict(self, peer: Peer, name: str, answer: Awaitable[bool]) -> None:
+        if await answer:
+            self._disconnect(peer, name)
 
     def _answer(self, peer: Peer, event: SessionEvent) -> None:
         if isinstance(event, AckRequest):

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from stelar_proto.errors import ConnectError
-from stelar_proto.server import HOOKS
+from stelar_proto.server import HOOKS, RateLimit
 from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, raw_connection, read_to_end
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +186,33 @@ async def test_a_message_over_the_limit_is_told(world: World, wire: str, is_asyn
         code, _ = await ended.next()
         assert code == 1009
         await client.disconnect()
+
+
+@pytest.mark.feature("on_rate_limit_exceeded", "rate_limit")
+@pytest.mark.parametrize("is_spared", [False, True])
+async def test_a_client_over_its_rate_limit_is_told_about_and_may_be_spared(
+    world: World, wire: str, is_async: bool, is_spared: bool
+) -> None:
+    log, limit = Inbox(), RateLimit(2, 3600.0)
+    hooks = hooks_of(log, is_async, "on_rate_limit_exceeded", answer=not is_spared)
+    async with world.conversation(hooks=hooks, rate_limit=limit) as (server,):
+        server.on_all(lambda ctx: log(ctx.data))
+        client = world.client(server, wire)
+        ended = inbox_of(client, "disconnect")
+        await client.connect()
+        for number in range(4):
+            client.emit("x", number)
+        assert await log.take(2) == [0, 1]
+        for _ in range(2 if is_spared else 1):
+            name, told = await log.next()
+            assert (name, told["event"], told["limit"]) == ("on_rate_limit_exceeded", "x", limit)
+            assert told["client_id"] == told["ctx"].id
+        if is_spared:
+            assert server.broadcast("still-here") == 1
+        else:
+            assert await ended.next() == (1008, "Rate limit exceeded")
+        await client.disconnect()
+        assert log.waiting == 0
 
 
 @pytest.mark.feature("on_invalid_message")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stelar_proto.errors import MessageError, StateError
-from stelar_proto.server import HOOKS, Context, ServerConfig
+from stelar_proto.server import HOOKS, Context, RateLimit, ServerConfig
 from tests.server.house import House, raised
 from tests.support.virtual import VirtualEvent
 from tests.support.wires import UPGRADE, Heard, RawClient, upgrade_to
@@ -328,6 +328,70 @@ def test_a_server_that_does_not_run_broadcasts_to_nobody_and_asks_nobody(house: 
     house.loop.run(server.stop())
     assert server.broadcast("x") == 0
     assert doubt.asked == []
+
+
+@pytest.mark.parametrize("how", ["general", "event", "own", "custom"])
+def test_a_client_over_a_rate_limit_is_told_about_and_may_be_spared(
+    house: House, wire: str, how: str
+) -> None:
+    class Never:
+        """A limiter that lets nothing pass."""
+
+        def check(self, key: str, cost: int = 1) -> bool:
+            return False
+
+        def reset(self, key: str) -> None: ...
+        def cleanup(self) -> None: ...
+        def size(self) -> int:
+            return 0
+
+    limit, other = RateLimit(1, 60), RateLimit(100, 1)
+    options: dict[str, dict[str, Any]] = {
+        "general": {"rate_limit": limit},
+        "event": {"rate_limit": other, "event_rate_limits": {"x": limit}},
+        "own": {"rate_limit": other},
+        "custom": {"rate_limiter": Never()},
+    }
+    log: Log = []
+    server = house.serve(hooks=noting(log, "on_rate_limit_exceeded", answer=False), **options[how])
+    handled: list[Any] = []
+    server.on("x", lambda ctx: handled.append(ctx.data))
+    client = house.connect(wire)
+    if how == "own":
+        server.set_client_rate_limit("c1", limit)
+    for number in range(3):
+        client.say("x", number)
+    told = {"client_id": "c1", "event": "x", "limit": None if how == "custom" else limit}
+    dropped = 3 if how == "custom" else 2
+    assert log == [("on_rate_limit_exceeded", told)] * dropped
+    assert handled == [0, 1, 2][: 3 - dropped]
+    assert client.heard() == []
+    assert server.get_stats().rate_limited_messages == dropped
+
+
+@pytest.mark.parametrize("answer", [None, True, 0])
+def test_a_client_over_a_rate_limit_is_disconnected_unless_it_is_spared(
+    house: House, wire: str, answer: object
+) -> None:
+    log: Log = []
+    house.serve(hooks=noting(log, "on_rate_limit_exceeded", answer=answer), rate_limit=RateLimit(1, 60))
+    client = house.connect(wire)
+    client.stream.send(client.event("x") + client.event("y") + client.event("z"))
+    assert [told["event"] for _, told in log] == ["y"]  # what came behind it is dropped without a word
+    assert client.heard() == [("closed", 1008 if wire == "ws" else None, "Rate limit exceeded")]
+
+
+def test_a_client_over_a_rate_limit_may_be_spared_later(house: House, wire: str) -> None:
+    doubt = Doubt()
+    server = house.serve(hooks={"on_rate_limit_exceeded": doubt}, rate_limit=RateLimit(1, 60))
+    client = house.connect(wire)
+    client.stream.send(client.event("x") + client.event("y") + client.event("z"))
+    assert len(doubt.asked) == 1
+    doubt.answer(house, False)
+    assert heard(house, client) == []
+    doubt.answer(house, True)
+    assert heard(house, client) == [("closed", 1008 if wire == "ws" else None, "Rate limit exceeded")]
+    assert server.get_stats().rate_limited_messages == 2
 
 
 # --- Hooks that take their time ---------------------------------------------------------------------------

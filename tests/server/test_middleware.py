@@ -555,6 +555,16 @@ def test_a_client_that_is_cut_meanwhile_is_not_taken_in(house: House, wire: str)
     assert server.get_stats().total_connections == 0
 
 
+def test_a_client_that_was_cut_meanwhile_is_not_refused_as_well(house: House, wire: str, gate: Gate) -> None:
+    stream = knock(house, wire)
+    house.server.cut_all()
+    house.server.shut_down()
+    house.loop.advance(0)
+    assert stream.take() == b""
+    assert stream.is_cut
+    assert (gate.left, len(house.server._peers)) == (["Cancelled"], 0)
+
+
 def test_a_cancelled_middleware_refuses_and_frees_the_place(house: House, wire: str, gate: Gate) -> None:
     stream = knock(house, wire)
     [task] = house.loop.tasks
