@@ -265,7 +265,11 @@ class Peer(Dispatcher):
 
     def after(self, counting: Deferred | None, go_on: Callable[[], Deferred | None]) -> Deferred | None:
         """Go on when the connection has been counted; return what takes a while of both."""
-        return go_on() if counting is None else self._go_on_after(counting, go_on)
+        if counting is not None:
+            return self._go_on_after(counting, go_on)
+        rest = go_on()
+        self.flush_soon()  # it may be a task that does this
+        return rest
 
     async def _go_on_after(self, counting: Deferred, go_on: Callable[[], Deferred | None]) -> None:
         await counting

@@ -291,6 +291,24 @@ def test_who_left_while_it_was_counted_is_counted_no_more(
     assert house.server.get_stats().total_connections == (method == "remove")
 
 
+@pytest.mark.parametrize("proxies", [[], [ADDRESS]])
+def test_who_asks_while_it_is_counted_is_answered_when_that_is_done(
+    house: House, wire: str, proxies: list[str]
+) -> None:
+    tracker = AsyncTracker(1)
+    house.serve(ip_tracker=tracker, trusted_proxies=proxies)
+    for is_let_in in (True, False):
+        gate = tracker.gates["check"] = VirtualEvent()
+        stream = try_to_connect(house, wire)
+        assert stream.take() == b""
+        gate.set()
+        house.loop.run_until_idle()
+        if is_let_in:
+            assert (b"101" if wire == "ws" else b"connectc1") in stream.take()
+        else:
+            assert_refused(stream, wire)
+
+
 def test_who_asks_for_no_namespace_and_left_meanwhile_is_no_fault(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
