@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from logging import INFO, WARNING
 from typing import Any, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
 from stelar_proto.channel.logs import choose_logger
+from stelar_proto.errors import SlowConsumer
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
@@ -293,7 +295,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         who = peer.id or peer.remote_address
         extra = {"client_id": peer.id, "reason": end.reason}
         if end.error is not None:
-            self.logger.info("%s: connection ended: %s", who, end.error, extra=extra)
+            level = WARNING if isinstance(end.error, SlowConsumer) else INFO
+            self.logger.log(level, "%s: connection ended: %s", who, end.error, extra=extra)
         elif peer.is_admitted:
             self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
         if peer.is_admitted:
@@ -303,6 +306,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     def forget(self, peer: Peer) -> None:
         super().forget(peer)
+        peer.session.on_dropped = None
         self._counters.messages_received += peer.session.messages_received
         self._counters.messages_sent += peer.session.messages_sent
         self._counters.dropped_messages += peer.session.messages_dropped

@@ -87,6 +87,7 @@ class Peer(Dispatcher):
         self.place: Place | None = None
         """Its place among the connections of its address, from when that is known."""
         self._metadata: dict[str, Any] | None = None
+        session.on_dropped = self._report_drops
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -98,27 +99,40 @@ class Peer(Dispatcher):
     # --- Sending ----------------------------------------------------------------------------------------
 
     def emit(self, event: str, data: Any) -> bool:
-        """Send an event; False if the client is gone."""
-        return self.send(Event(check_event_name(event), data))
+        """Send an event; False if the client is gone, or the event was dropped."""
+        return self.send(Event(check_event_name(event), data), droppable=True)
 
     def emit_binary(self, event: str, payload: bytes) -> bool:
-        """Send a binary event; False if the client is gone."""
-        return self.send(Binary(check_event_name(event), check_payload(payload)))
+        """Send a binary event; False as above."""
+        return self.send(Binary(check_event_name(event), check_payload(payload)), droppable=True)
 
-    def send(self, message: Message) -> bool:
-        """Send any message; False if the client is gone, or just ran out of its outbox."""
+    def send(self, message: Message, *, droppable: bool = False) -> bool:
+        """Send any message; False if the client is gone, just ran out of its outbox, or it was dropped.
+
+        Raises:
+            MessageError: it cannot be said, or is too large.
+        """
         session = self.session
         # Once its end has come to be handled, it is gone, even if our last words have not left yet.
         if self.end is not None or not session.can_send:
             return False
-        return self.send_frame(session.format.encode_frame(message))
+        return self.send_frame(session.format.encode_frame(message), droppable=droppable)
 
-    def send_frame(self, frame: bytes) -> bool:
+    def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:
         """Send what was encoded by the session's format, maybe for many; False as above."""
-        session = self.session
-        session.send_frame(frame)
+        is_taken = self.session.send_frame(frame, droppable=droppable)
         self.flush_soon()
-        return session.can_send
+        return is_taken
+
+    def _report_drops(self, reason: str) -> None:
+        policy, session = self.server.config.slow_consumer, self.session
+        extra = {
+            "client_id": self.id,
+            "slow_consumer": policy,
+            "outbox_size": session.outbox.size,
+            "messages_dropped": session.messages_dropped,
+        }
+        self._logger.warning("messages for %s are dropped: %s", self.id, reason, extra=extra)
 
     # --- Rooms ------------------------------------------------------------------------------------------
 
@@ -127,9 +141,10 @@ class Peer(Dispatcher):
         check_room_name(room)
         # What cannot be confirmed must not happen, so the words come first.
         confirmation = self.session.format.encode_frame(Event(JOINED_ROOM, room))
+        self.session.demand_small(confirmation)
 
         def enter() -> bool:
-            return self.namespace.hub.join(self, room) and self.send_frame(confirmation)
+            return self.namespace.hub.join(self, room) and self.send_frame(confirmation, droppable=False)
 
         return self._do(
             "on_client_join_room", "join-room", room, partial(self.server.may_join, self, room), enter
