@@ -101,7 +101,7 @@ class Context(ClientContext):
     """The argument of every handler.
 
     Sending is a plain call that never waits: it encodes, puts the bytes into the client's outbox and returns
-    whether they are there: not if the client is gone, or does not read and ``slow_consumer`` has them dropped.
+    whether they are there: not if the client is gone, or did not read and ``slow_consumer`` has them dropped.
     ``await ctx.drain()`` waits for a slow one.
 
     Attributes:

@@ -115,7 +115,7 @@ class TcpSession(Session):
         if self.state is _CONNECTING and self.role is Role.SERVER:
             return  # a pong, and the Connect frame has to be the first
         if data:
-            self._push(data)
+            self._keep(data)
 
     def _ping(self) -> None:
         self.codec.send_frame(FrameType.PING)
