@@ -7,7 +7,15 @@ from functools import partial
 import pytest
 
 from stelar_proto.channel import Closed, State
-from stelar_proto.errors import FrameError, MessageError, PeerError, PeerFailure, PeerTimeout, StreamEnded
+from stelar_proto.errors import (
+    FrameError,
+    FrameTooLarge,
+    MessageError,
+    PeerError,
+    PeerFailure,
+    PeerTimeout,
+    StreamEnded,
+)
 from stelar_proto.messages import Binary, Event, Hello, Invalid, Join
 from stelar_proto.session import Opened, Session
 from stelar_proto.tcp import Dialect
@@ -95,7 +103,7 @@ def test_a_server_hears_what_a_client_says_before_it_was_taken_in() -> None:
         (tcp_error(b"Server full"), (1008, "Server full", PeerFailure)),
         (DISCONNECT, (1001, "Server shutting down", None)),
         (b"", (1006, "", StreamEnded)),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", (1009, "FRAME_TOO_LARGE", FrameError)),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", (1009, "FRAME_TOO_LARGE", FrameTooLarge)),
         (CONNECT_FRAME[:9], None),
     ],
 )
