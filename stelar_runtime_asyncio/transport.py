@@ -227,7 +227,7 @@ class EndpointProtocol(asyncio.Protocol):
         """Hand to the transport what it takes, and close it when the endpoint has come to its end."""
         self._flush_is_due = False
         endpoint, transport = self._endpoint, self._transport
-        if endpoint.is_aborted:
+        if endpoint.is_ending and endpoint.is_aborted:
             transport.abort()
             return
         if transport.is_closing():

@@ -264,7 +264,7 @@ class StreamTransport:
         """Write what the socket takes, and end the connection when the endpoint has come to its end."""
         self._flush_is_due = False
         endpoint = self._endpoint
-        if endpoint.is_aborted:
+        if endpoint.is_ending and endpoint.is_aborted:
             self._scope.cancel()
             return
         if self._writing:
