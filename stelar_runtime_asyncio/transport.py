@@ -34,6 +34,8 @@ class AsyncioRuntime:
         self.entropy = os.urandom
         self.checkpoint = None
         self.now = self._loop.time
+        # asyncio's transports write at once.
+        self.gathers_writes = type(self._loop).__module__.startswith("uvloop")
 
     async def start(self) -> None:
         """Begin to run timers and tasks; asyncio needs no preparation for it."""
@@ -144,6 +146,7 @@ class EndpointProtocol(asyncio.Protocol):
         self._is_attached = False
         self._abort_handle: asyncio.TimerHandle | None = None
         self.opened_at = runtime.now()
+        self.gathers = runtime.gathers_writes
 
     @property
     def local_address(self) -> Address | None:

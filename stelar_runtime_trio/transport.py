@@ -155,6 +155,7 @@ class StreamTransport:
 
     def __init__(self, runtime: TrioRuntime, stream: Stream, opened_at: float) -> None:
         self.opened_at = opened_at
+        self.gathers = False
         self._runtime = runtime
         self._stream = stream
         # A plain socket is read and written without a detour; its descriptor is trio's, non-blocking already.

@@ -137,7 +137,7 @@ class Namespace(HandlerRegistry):
     ) -> int:
         recipients = self._recipients(room, exclude_id)
         frames = self._encode(message, recipients, known)
-        return sum(peer.send_frame(frames[peer.session.format]) for peer in recipients)
+        return sum(peer.send_shared_frame(frames[peer.session.format]) for peer in recipients)
 
     def disconnect(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection; return whether there is such a client in the namespace.
