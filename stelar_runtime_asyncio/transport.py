@@ -171,6 +171,8 @@ class EndpointProtocol(asyncio.Protocol):
         if endpoint is None:
             transport.abort()  # type: ignore[attr-defined]  # it is an asyncio.Transport
             return
+        if not self.gathers:  # what waits for the peer waits in the outbox, where it is counted
+            self._transport.set_write_buffer_limits(high=1)
         self._endpoint = endpoint
         self._is_attached = True
         self.flush()
