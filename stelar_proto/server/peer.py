@@ -121,18 +121,9 @@ class Peer(Dispatcher):
     def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:
         """Send what was encoded by the session's format, maybe for many; False as above."""
         is_taken = self.session.send_frame(frame, droppable=droppable)
-        self.flush_soon()
+        if self.transport is not None:
+            self.transport.flush_soon()
         return is_taken
-
-    def _report_drops(self, reason: str) -> None:
-        policy, session = self.server.config.slow_consumer, self.session
-        extra = {
-            "client_id": self.id,
-            "slow_consumer": policy,
-            "outbox_size": session.outbox.size,
-            "messages_dropped": session.messages_dropped,
-        }
-        self._logger.warning("messages for %s are dropped: %s", self.id, reason, extra=extra)
 
     def send_shared_frame(self, frame: bytes) -> bool:
         """Send what goes to many; False as above. Where it can, it leaves the shortest way."""
@@ -149,6 +140,16 @@ class Peer(Dispatcher):
             session.messages_sent += 1
             return True
         return self.send_frame(frame)
+
+    def _report_drops(self, reason: str) -> None:
+        policy, session = self.server.config.slow_consumer, self.session
+        extra = {
+            "client_id": self.id,
+            "slow_consumer": policy,
+            "outbox_size": session.outbox.size,
+            "messages_dropped": session.messages_dropped,
+        }
+        self._logger.warning("messages for %s are dropped: %s", self.id, reason, extra=extra)
 
     # --- Rooms ------------------------------------------------------------------------------------------
 
