@@ -122,7 +122,7 @@ class Channel(ABC):
         events: list[Any] = []
         if not data:
             self._peer_ended = True
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self._report_end(events)
         else:
             self._heartbeat.received(now)
@@ -132,7 +132,8 @@ class Channel(ABC):
                 self.can_send = True
             else:
                 self._flush_codec()
-            self._report_end(events)
+            if self._end_event is not None:
+                self._report_end(events)
         return events
 
     def data_to_send(self) -> bytes:

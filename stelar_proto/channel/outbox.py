@@ -65,9 +65,13 @@ class Outbox:
 
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
-        if self.size + len(frame) > self.limit:
+        size = self.size + len(frame)
+        if size > self.limit:
             return False
-        self.append(frame)
+        self._frames.append(frame)  # as below, without the call
+        self.size = size
+        if size > self._high_water:
+            self.congested = True
         return True
 
     def append(self, frame: bytes) -> None:

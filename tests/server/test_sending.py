@@ -248,6 +248,26 @@ def test_what_one_wire_cannot_say_reaches_nobody() -> None:
     house.close()
 
 
+def test_a_broadcast_leaves_at_once_where_the_loop_gathers_what_is_written(house: House, wire: str) -> None:
+    clients = [house.connect(wire) for _ in range(3)]
+    for peer in house.server.hub:
+        assert peer.transport is not None
+        peer.transport.gathers = True
+    clients[1].stream.stop_reading()
+    house.server.to_id("c3", "first")
+    assert house.server.broadcast("second", 2) == 3
+    # It goes past nobody's outbox in which something waits, and into that of who does not read.
+    assert heard_by(*clients) == [[("event", "second", 2)], [], []]
+    sent = [peer.session.messages_sent for peer in house.server.hub]
+    assert sent == [1, 1, 2]
+    clients[1].stream.read_on()
+    assert heard_by(*clients) == [
+        [],
+        [("event", "second", 2)],
+        [("event", "first", None), ("event", "second", 2)],
+    ]
+
+
 # --- Clients that do not read -----------------------------------------------------------------------------
 
 
