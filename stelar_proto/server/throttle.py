@@ -58,6 +58,11 @@ class Throttle:
         self._size = 0
         self._is_measuring = False
 
+    def begin(self) -> None:
+        """The server starts: its count begins anew, and what was asked before is not waited for."""
+        self.limited_messages = 0
+        self._is_measuring = False
+
     def judge(self, peer: Peer, event: SessionEvent, name: str, verdict: bool | None) -> Deferred | None:
         """Decide about an ``event`` that did not simply pass, and handle it or what that means.
 
