@@ -193,7 +193,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self._started_at = runtime.now()
         for namespace in self._namespaces.values():
             namespace.begin_anew()
-        self.throttle.limited_messages = 0
+        self.throttle.begin()
         self._background.begin(runtime)
         self._sweep = Sweep(self._sweeps, self._background, runtime.now())
         self._deadlines.schedule(self._sweep)

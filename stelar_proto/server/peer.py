@@ -208,27 +208,24 @@ class Peer(Dispatcher):
 
     # --- What comes in ----------------------------------------------------------------------------------
 
-    def _handle(self, event: SessionEvent) -> Deferred | None:
-        kind = type(event)
-        name: Any = event[0] if kind is Event or kind is Binary else costly_name(event)  # type: ignore[misc]
-        if name is not None:
-            server = self.server
-            verdict = self.allowance.take(server.config, name, self.session.now)
-            if verdict is not True:
-                return server.throttle.judge(self, event, name, verdict)
-        return self.dispatch(event)
-
-    def dispatch(self, event: SessionEvent) -> Deferred | None:
-        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
-        namespace = self.namespace
+    def _handle(self, event: SessionEvent, is_within_limits: bool = False) -> Deferred | None:
+        """Handle ``event``, which is counted first, unless that has been done."""
+        server, namespace = self.server, self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
             name, data = cast("tuple[str, Any]", event)
+            if not is_within_limits:
+                verdict = self.allowance.take(server.config, name, self.session._now)
+                if verdict is not True:
+                    return server.throttle.judge(self, event, name, verdict)
             handlers = namespace.handlers.get(name, namespace.catch_all)
             if handlers:
                 return self._call(handlers, Context(self, name, data, is_binary=kind is Binary))
             return None
-        server = self.server
+        if not is_within_limits and (cost := costly_name(event)) is not None:
+            verdict = self.allowance.take(server.config, cost, self.session._now)
+            if verdict is not True:
+                return server.throttle.judge(self, event, cost, verdict)
         match event:
             case AckRequest():
                 return self._answer(event)
@@ -253,6 +250,10 @@ class Peer(Dispatcher):
             case _:
                 pass
         return None
+
+    def handle_counted(self, event: SessionEvent) -> Deferred | None:
+        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
+        return self._handle(event, is_within_limits=True)
 
     def _on_closed(self, event: Closed) -> None:
         if self.is_pending or (self.place is not None and self.place.is_being_checked):
