@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, overload
 
-from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
+from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import register
@@ -19,10 +19,14 @@ from stelar_proto.ws import Request, Role
 
 from .addresses import plain_address
 from .admission import Admission
+<<<<<<< HEAD
 from .announced import AnnouncedPeer
 from .background import Background, Call, Sweep
 from .config import ServerConfig, is_path
 from .configuring import Configurable
+=======
+from .config import DEFAULT_HOST, ServerConfig, is_path
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
 from .health import Counters, HealthEndpoint, Stats
 from .hooks import Hooks
 from .http import HttpHandler, HttpRouter, Route
@@ -90,8 +94,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         return next((peer for peer in found if peer is not None), None)
 
     def __repr__(self) -> str:
-        where = f"{self.config.host}:{self.config.port}"
-        return f"<{type(self).__name__} on {where}, {self.admission.client_count} clients>"
+        return f"<{type(self).__name__} on {next(self._places())}, {self.admission.client_count} clients>"
 
     # --- Plain HTTP -------------------------------------------------------------------------------------
 
@@ -174,16 +177,18 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         return 0
 
     def get_tcp_port(self) -> int | None:
-        """Return the TCP port that is listened on; None if there is none."""
+        """Return the TCP port that is listened on; None if there is none, 0 if it is a Unix socket."""
         return self._ports[1] if len(self._ports) > 1 else None
 
     # --- For the runtime --------------------------------------------------------------------------------
 
-    def _addresses(self) -> Iterator[tuple[str, str, int]]:
+    def _places(self) -> Iterator[Place]:
         config = self.config
-        yield "ws", config.host, config.port
-        if config.tcp_port is not None:
-            yield "tcp", config.tcp_host or config.host, config.tcp_port
+        yield Place("ws", config.host, config.port, config.unix_path, config.sock)
+        if config.tcp_sock is not None:
+            yield Place("tcp", sock=config.tcp_sock)
+        elif config.tcp_port is not None:
+            yield Place("tcp", config.tcp_host or config.host or DEFAULT_HOST, config.tcp_port)
 
     def begin(self, runtime: Runtime) -> None:
         super().begin(runtime)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
+=======
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
+<<<<<<< HEAD
 from stelar_proto.messages import JSON, Serializer, check_event_name
+=======
+from stelar_proto.channel.places import place_problems
+from stelar_proto.messages import JSON, Serializer
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 
@@ -35,15 +47,22 @@ _COUNTS = (
     "hook_backlog",
 )
 
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 3000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig(Options):
     """The options of a server. Times in seconds, sizes in bytes.
 
     Arguments:
-        host: the address to listen on, for WebSocket and, unless ``tcp_host`` differs, for TCP.
-        port: of HTTP and WebSocket; 0 picks a free one.
+        host: the address to listen on, 127.0.0.1 by default, for WebSocket and, unless ``tcp_host`` differs,
+            for TCP.
+        port: of HTTP and WebSocket, 3000 by default; 0 picks a free one.
+        unix_path: the path of a Unix socket, for HTTP and WebSocket in place of host and port.
+        sock: a bound stream socket, likewise; it is the server's, which closes it when it stops.
         tcp_port: of the binary protocol; None for none, 0 picks a free one.
+        tcp_sock: a bound stream socket in place of ``tcp_host`` and ``tcp_port``.
         tcp_dialect: ``"documented"``, or ``"npm"`` for the peers of the npm package.
         namespace: the path of the server's own namespace, where WebSocket clients connect.
         max_connections: clients at once; one more is refused with 503, or an Error frame.
@@ -68,7 +87,8 @@ class ServerConfig(Options):
             an interval of None sends none.
         connect_timeout: for TLS and handshake together.
         close_timeout: how long a peer may take to close.
-        shutdown_timeout: how long :meth:`stop` waits for the clients to go.
+        graceful_shutdown: whether SIGINT and SIGTERM end :meth:`serve_forever`; else it leaves them alone.
+        shutdown_timeout: how long :meth:`stop` waits for the clients to go and for their handlers to end.
         outbox_limit: what may wait for one client to read; a client over it is cut.
         inbox_limit: messages of one client that may wait for its handler before it is read no further.
         health_endpoint: the path of the health document; None for none.
@@ -84,12 +104,24 @@ class ServerConfig(Options):
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
+<<<<<<< HEAD
     host: str = fixed("127.0.0.1")
     port: int = fixed(3000)
     tcp_host: str | None = fixed(None)
     tcp_port: int | None = fixed(None)
     tcp_dialect: str = fixed("documented")
     namespace: str = fixed("/")
+=======
+    host: str | None = None
+    port: int | None = None
+    unix_path: str | PurePath | None = None
+    sock: Any = None
+    tcp_host: str | None = None
+    tcp_port: int | None = None
+    tcp_sock: Any = None
+    tcp_dialect: str = "documented"
+    namespace: str = "/"
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
     max_connections: int = 10_000
     max_connections_per_ip: int = 50
     trusted_proxies: Iterable[object] = ()
@@ -108,6 +140,7 @@ class ServerConfig(Options):
     heartbeat_timeout: float = 60.0
     connect_timeout: float = 10.0
     close_timeout: float = 5.0
+    graceful_shutdown: bool = fixed(True)
     shutdown_timeout: float = 10.0
     outbox_limit: int = 16 * 1024 * 1024
     inbox_limit: int = 64
@@ -121,6 +154,7 @@ class ServerConfig(Options):
     _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+<<<<<<< HEAD
         problems = [
             *self._port_problems(),
             *self._path_problems(),
@@ -128,6 +162,9 @@ class ServerConfig(Options):
             *self._rate_problems(),
             *self._address_problems(),
         ]
+=======
+        problems = [*self._place_problems(), *self._path_problems(), *self._number_problems()]
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
         try:
             self.session_config()
         except ValueError as error:
@@ -144,12 +181,14 @@ class ServerConfig(Options):
         ]
         if problems:
             raise ValueError("; ".join(problems))
+        if self.sock is None and self.unix_path is None:
+            object.__setattr__(self, "host", DEFAULT_HOST if self.host is None else self.host)
+            object.__setattr__(self, "port", DEFAULT_PORT if self.port is None else self.port)
 
-    def _port_problems(self) -> list[str]:
+    def _place_problems(self) -> list[str]:
         return [
-            f"{name} must be from 0 to 65535, not {port!r}"
-            for name, port in (("port", self.port), ("tcp_port", self.tcp_port))
-            if not (name == "tcp_port" and port is None) and not (type(port) is int and 0 <= port <= 0xFFFF)
+            *place_problems(host=self.host, port=self.port, unix_path=self.unix_path, sock=self.sock),
+            *place_problems(host=self.tcp_host, port=self.tcp_port, sock=self.tcp_sock, prefix="tcp_"),
         ]
 
     def _path_problems(self) -> list[str]:
@@ -165,6 +204,8 @@ class ServerConfig(Options):
             for name in _COUNTS
             if not (type(value := getattr(self, name)) is int and value > 0)
         ]
+        if not isinstance(self.graceful_shutdown, bool):
+            problems.append(f"graceful_shutdown must be True or False, not {self.graceful_shutdown!r}")
         timeout = self.shutdown_timeout
         if not (isinstance(timeout, int | float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")

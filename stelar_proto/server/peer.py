@@ -234,6 +234,11 @@ class Peer(Dispatcher):
         finally:
             self.server.forget(self)
 
+    def _goes_on_when_cancelled(self) -> bool:
+        if self.server.is_cut:
+            self._abandon()
+        return self.server.is_cut or self.transport is None  # nothing else will come in
+
     def begin(self) -> None:
         """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
         server = self.server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stelar_proto.channel import Place
 from stelar_proto.errors import StateError
 from stelar_proto.server import Context
 from tests.server.house import House
@@ -35,11 +36,11 @@ def test_starting_twice_is_an_error_that_says_so(house: House) -> None:
 
 def test_the_tcp_port_may_be_of_another_host(house: House) -> None:
     class Noting(VirtualServer):
-        async def _listen(self, kind: str, host: str, port: int) -> int:
-            listened.append((kind, host, port))
-            return await super()._listen(kind, host, port)
+        async def _listen(self, place: Place) -> int:
+            listened.append(place[:3])
+            return await super()._listen(place)
 
-    listened: list[tuple[str, str, int]] = []
+    listened: list[tuple[str, str | None, int | None]] = []
     house.loop.run(Noting(house.network, host="::1", tcp_host="127.0.0.1").start())
     assert listened == [("ws", "::1", 3000), ("tcp", "127.0.0.1", 3001)]
 
@@ -49,11 +50,17 @@ class Unlucky(VirtualServer):
 
     free = VirtualEvent()
 
+<<<<<<< HEAD
     async def _listen(self, kind: str, host: str, port: int) -> int:
         if kind == "tcp":
             await self.free.wait()
+=======
+    async def _listen(self, place: Place) -> int:
+        if place.kind == "tcp":
+            await self.gate.wait()
+>>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
             raise OSError("the port is in use")
-        return await super()._listen(kind, host, port)
+        return await super()._listen(place)
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
