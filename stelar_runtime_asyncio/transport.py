@@ -113,7 +113,7 @@ class AsyncioRuntime:
             for task in _but_current(self._tasks | self._own_tasks):
                 task.cancel()
             await self._wait_for_tasks(None if timeout is None else timeout / 2, self._own_tasks)
-        return len(_but_current(self._tasks | self._own_tasks))
+        return sum(not task.done() for task in _but_current(self._tasks | self._own_tasks))
 
     async def _wait_for_tasks(
         self, timeout: float | None, others: AbstractSet[asyncio.Task[None]] = frozenset()
@@ -127,8 +127,9 @@ class AsyncioRuntime:
 
 
 def _but_current(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    # Also those whose callbacks have yet to be called, with which they are really over.
     current = asyncio.current_task()
-    return {task for task in tasks if task is not current and not task.done()}
+    return {task for task in tasks if task is not current}
 
 
 _MANY = 16

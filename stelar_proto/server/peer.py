@@ -259,6 +259,7 @@ class Peer(Dispatcher):
             self.is_pending and self.session.state is State.CONNECTING
         ):  # only a server that shuts down knows it
             self.server.admission.shut_out(self)
+            self._cancel_work()
         else:
             super().close(code, reason)
 
