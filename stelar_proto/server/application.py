@@ -19,14 +19,10 @@ from stelar_proto.ws import Request, Role
 
 from .addresses import plain_address
 from .admission import Admission
-<<<<<<< HEAD
 from .announced import AnnouncedPeer
 from .background import Background, Call, Sweep
-from .config import ServerConfig, is_path
-from .configuring import Configurable
-=======
 from .config import DEFAULT_HOST, ServerConfig, is_path
->>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
+from .configuring import Configurable
 from .health import Counters, HealthEndpoint, Stats
 from .hooks import Hooks
 from .http import HttpHandler, HttpRouter, Route
@@ -35,6 +31,10 @@ from .line import Line
 from .namespace import Namespace
 from .peer import Peer
 from .throttle import Throttle
+
+_SETTLE_TIME = (
+    0.15  # for limiters and trackers that are told of the last clients; part of what a stop may take
+)
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
@@ -231,7 +231,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     async def _end(self, runtime: Runtime) -> None:
         try:
-            await self._background.settle(self.config.close_timeout)
+            await self._background.settle(_SETTLE_TIME)
         finally:
             await super()._end(runtime)
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, cast
-=======
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Any
->>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
-<<<<<<< HEAD
-from stelar_proto.messages import JSON, Serializer, check_event_name
-=======
 from stelar_proto.channel.places import place_problems
-from stelar_proto.messages import JSON, Serializer
->>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
+from stelar_proto.messages import JSON, Serializer, check_event_name
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 
@@ -104,24 +94,15 @@ class ServerConfig(Options):
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
-<<<<<<< HEAD
-    host: str = fixed("127.0.0.1")
-    port: int = fixed(3000)
+    host: str | None = fixed(None)
+    port: int | None = fixed(None)
+    unix_path: str | PurePath | None = fixed(None)
+    sock: Any = fixed(None)
     tcp_host: str | None = fixed(None)
     tcp_port: int | None = fixed(None)
+    tcp_sock: Any = fixed(None)
     tcp_dialect: str = fixed("documented")
     namespace: str = fixed("/")
-=======
-    host: str | None = None
-    port: int | None = None
-    unix_path: str | PurePath | None = None
-    sock: Any = None
-    tcp_host: str | None = None
-    tcp_port: int | None = None
-    tcp_sock: Any = None
-    tcp_dialect: str = "documented"
-    namespace: str = "/"
->>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
     max_connections: int = 10_000
     max_connections_per_ip: int = 50
     trusted_proxies: Iterable[object] = ()
@@ -140,7 +121,7 @@ class ServerConfig(Options):
     heartbeat_timeout: float = 60.0
     connect_timeout: float = 10.0
     close_timeout: float = 5.0
-    graceful_shutdown: bool = fixed(True)
+    graceful_shutdown: bool = True
     shutdown_timeout: float = 10.0
     outbox_limit: int = 16 * 1024 * 1024
     inbox_limit: int = 64
@@ -154,17 +135,13 @@ class ServerConfig(Options):
     _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-<<<<<<< HEAD
         problems = [
-            *self._port_problems(),
+            *self._place_problems(),
             *self._path_problems(),
             *self._number_problems(),
             *self._rate_problems(),
             *self._address_problems(),
         ]
-=======
-        problems = [*self._place_problems(), *self._path_problems(), *self._number_problems()]
->>>>>>> d9c8c29 (Runtimes stand on one package for what they ask of the system; the accept loop, the addresses and the stop are rules of the pure layer (work in progress))
         try:
             self.session_config()
         except ValueError as error:
@@ -184,6 +161,10 @@ class ServerConfig(Options):
         if self.sock is None and self.unix_path is None:
             object.__setattr__(self, "host", DEFAULT_HOST if self.host is None else self.host)
             object.__setattr__(self, "port", DEFAULT_PORT if self.port is None else self.port)
+
+    def is_custom(self, name: str) -> bool:
+        default = {"host": DEFAULT_HOST, "port": DEFAULT_PORT}.get(name)  # which depends on other options
+        return Options.is_custom(self, name) and (default is None or getattr(self, name) != default)
 
     def _place_problems(self) -> list[str]:
         return [

@@ -22,6 +22,11 @@ from tests.support.wires import UPGRADE
 
 pytestmark = pytest.mark.anyio
 
+CANCELLED = (asyncio.CancelledError, trio.Cancelled)
+LOADED = 3.0
+"""Seconds by which a machine that has other things to do may be late. That half a second is enough otherwise
+is shown in ``tests/server``, with a clock that stands still while something is done."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -69,13 +74,10 @@ async def test_stop_ends_in_time_whatever_a_thousand_handlers_do(world: World) -
         began_at = anyio.current_time()
         await server.stop()
         took = anyio.current_time() - began_at
-        assert timeout <= took <= timeout + 0.5
+        assert timeout <= took <= timeout + 0.5 + LOADED
         assert len(set(await cancelled.take(500))) == 500
         for stream in streams:
             await stream.aclose()
-
-
-CANCELLED = (asyncio.CancelledError, trio.Cancelled)
 
 
 @pytest.mark.feature("stop", "nothing is lost")

@@ -57,6 +57,7 @@ def test_what_makes_sense_is_taken(option: str, value: Any) -> None:
         ("max_rooms", -1, "max_rooms must be a positive whole number"),
         ("max_rooms_per_client", None, "max_rooms_per_client must be a positive whole number"),
         ("inbox_limit", True, "inbox_limit must be a positive whole number"),
+        ("graceful_shutdown", 1, "graceful_shutdown must be True or False, not 1"),
         ("shutdown_timeout", -1, "shutdown_timeout must be 0 or more seconds, not -1"),
         ("shutdown_timeout", float("nan"), "shutdown_timeout must be 0 or more seconds"),
         ("shutdown_timeout", "10", "shutdown_timeout must be 0 or more seconds"),

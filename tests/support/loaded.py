@@ -13,7 +13,7 @@ from tests.support.crowded import run, say
 async def main(loop: str, clients: int) -> None:
     """Broadcast numbers as soon as all have asked for it, and tell at the end how many were accepted."""
     runtime = import_module(f"stelar_runtime_{'trio' if loop == 'trio' else 'asyncio'}")
-    server = runtime.StelarServer(port=0, tcp_port=0)
+    server = runtime.StelarServer(port=0, tcp_port=0, max_connections_per_ip=clients + 1)
     asked = 0
     accepted = 0
 
