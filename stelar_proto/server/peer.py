@@ -267,6 +267,11 @@ class Peer(Dispatcher):
         finally:
             self.server.forget(self)
 
+    def _goes_on_when_cancelled(self) -> bool:
+        if self.server.is_cut:
+            self._abandon()
+        return self.server.is_cut or self.transport is None  # nothing else will come in
+
     def begin(self) -> None:
         """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
         server = self.server
@@ -287,6 +292,7 @@ class Peer(Dispatcher):
             self.is_pending and self.session.state is State.CONNECTING
         ):  # only a server that shuts down knows it
             self.server.admission.shut_out(self)
+            self._cancel_work()
         else:
             super().close(code, reason)
 

@@ -13,7 +13,19 @@ from tests.server.limiters import Limiter, Tracker
 from tests.support.memory import VirtualServer
 from tests.support.wires import UPGRADE
 
-FIXED = ("host", "port", "tcp_host", "tcp_port", "tcp_dialect", "namespace", "logger", "ip_tracker")
+FIXED = (
+    "host",
+    "port",
+    "unix_path",
+    "sock",
+    "tcp_host",
+    "tcp_port",
+    "tcp_sock",
+    "tcp_dialect",
+    "namespace",
+    "logger",
+    "ip_tracker",
+)
 
 
 @pytest.mark.parametrize("option", FIXED)
