@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stelar_proto.errors import MessageError, StateError
 from stelar_proto.server import HOOKS, Context, RateLimit, ServerConfig
@@ -803,3 +805,63 @@ def test_lines_belong_to_servers_that_run(house: House) -> None:
     house.loop.run(server.stop())
     with pytest.raises(StateError, match="start it first"):
         server.make_line()
+
+
+# --- Many of them at random -------------------------------------------------------------------------------
+
+ACTIONS = st.lists(st.tuples(st.sampled_from(["join", "leave"]), st.sampled_from("ab")), max_size=8)
+WAYS = st.sampled_from([None, "plain", "async"])
+
+
+@given(
+    ACTIONS,
+    WAYS,
+    WAYS,
+    st.lists(st.booleans(), min_size=8, max_size=8),
+    st.booleans(),
+    st.sampled_from(["ws", "tcp"]),
+)
+def test_the_order_of_the_calls_holds_whatever_has_to_be_awaited(
+    actions: list[tuple[str, str]],
+    joining: str | None,
+    leaving: str | None,
+    answers: list[bool],
+    is_asked_by_the_client: bool,
+    wire: str,
+) -> None:
+    """The oracle does one after the other."""
+    house = House()
+    ways = {"join": joining, "leave": leaving}
+    waiting = list(answers)
+
+    def ask(**_: Any) -> object:
+        return waiting.pop(0)
+
+    async def ask_later(**_: Any) -> object:
+        await house.loop.sleep(1)
+        return waiting.pop(0)
+
+    by_way: dict[str, Callable[..., object]] = {"plain": ask, "async": ask_later}
+    server = house.serve(hooks={f"on_client_{name}_room": by_way[way] for name, way in ways.items() if way})
+    contexts: list[Context] = []
+    server.on_connection(contexts.append)
+    client = house.connect(wire)
+    for action, room in actions:
+        if is_asked_by_the_client:
+            client.stream.send(client.room(action, room))
+        elif action == "join":
+            contexts[0].join_room(room)
+        else:
+            contexts[0].leave_room(room)
+    house.loop.advance(10)
+
+    rooms, told, left = set[str](), [], list(answers)
+    for action, room in actions:
+        if (room in rooms) == (action == "leave") and (ways[action] is None or left.pop(0)):
+            rooms ^= {room}
+            told.append(("event", "joined-room" if action == "join" else "left-room", room))
+    assert contexts[0].client_info.rooms == rooms
+    assert heard(house, client) == told
+    assert waiting == left
+    assert house.loop.tasks == []
+    house.close()
