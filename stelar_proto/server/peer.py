@@ -301,7 +301,9 @@ class Peer(Dispatcher):
             for room in self.left_rooms
         )
         calls.append(("on_client_disconnect", {**about, **how, "remote_address": self.remote_address}))
-        return self._call_behind(self.server.hooks.tell(*calls), self.namespace.disconnect_handlers, context)
+        told = self.server.hooks.tell(*calls)
+        rest = self._call_behind(told, self.namespace.disconnect_handlers, context)
+        return None if rest is None else self.server.background.hold(rest)
 
     def _call_behind(
         self, told: Deferred | None, handlers: Sequence[Handler], context: Context

@@ -64,6 +64,30 @@ async def test_coming_and_going_is_told(world: World, wire: str, is_async: bool)
         assert await log.next() == "disconnected"
 
 
+@pytest.mark.feature("on_client_disconnect", "on_disconnect", "graceful_shutdown")
+async def test_a_server_that_stops_lets_goodbyes_come_to_their_end(world: World, wire: str) -> None:
+    log = Inbox()
+
+    async def forget(client_id: str, **_: Any) -> None:
+        await anyio.sleep(0.05)
+        log("hook")
+
+    with anyio.fail_after(PATIENCE):
+        server = world.server(hooks={"on_client_disconnect": forget})
+
+        @server.on_disconnect
+        async def say_so(ctx: Any) -> None:
+            await anyio.sleep(0.05)
+            log("handler")
+
+        async with server:
+            client = world.client(server, wire)
+            await client.connect()
+        assert log.waiting == 2
+        assert await log.take(2) == ["hook", "handler"]
+        await client.disconnect()
+
+
 @pytest.mark.feature("on_client_join_room", "on_client_leave_room")
 async def test_joins_and_leaves_are_told_and_what_goes_leaves_too(
     world: World, wire: str, is_async: bool

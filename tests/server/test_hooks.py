@@ -687,6 +687,43 @@ def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> 
     assert [told["data"] for told in doubt.asked] == [3]
 
 
+def test_a_server_that_stops_lets_goodbyes_come_to_their_end_but_not_for_ever(
+    house: House, wire: str
+) -> None:
+    log: list[str] = []
+    seconds = [1.0]
+
+    async def forget(client_id: str, **_: Any) -> None:
+        await house.loop.sleep(seconds[0])
+        log.append(f"hook {client_id}")
+
+    async def say_so(ctx: Context) -> None:
+        await house.loop.sleep(1)
+        log.append(f"handler {ctx.id}")
+
+    server = house.serve(hooks={"on_client_disconnect": forget}, close_timeout=5)
+    server.on_disconnect(say_so)
+    client = house.connect(wire)
+    stopping = house.loop.start(server.stop())
+    house.loop.run_until_idle()
+    house.leave(client)
+    house.loop.advance(1.5)
+    assert (log, stopping.is_done) == (["hook c1"], False)
+    house.loop.advance(0.5)
+    assert (log, stopping.is_done) == (["hook c1", "handler c1"], True)
+
+    seconds[0] = 100.0
+    server.start_now()
+    house.connect(wire).stream.reset()
+    stopping = house.loop.start(server.stop())
+    house.loop.advance(4.9)
+    assert not stopping.is_done
+    house.loop.advance(0.1)
+    assert stopping.is_done
+    assert len(log) == 2
+    assert house.loop.tasks == []
+
+
 # --- Hooks that do something themselves -------------------------------------------------------------------
 
 
