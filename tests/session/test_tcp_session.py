@@ -7,7 +7,15 @@ from functools import partial
 import pytest
 
 from stelar_proto.channel import Closed, State
-from stelar_proto.errors import FrameError, MessageError, PeerError, PeerFailure, PeerTimeout, StreamEnded
+from stelar_proto.errors import (
+    FrameError,
+    FrameTooLarge,
+    MessageError,
+    PeerError,
+    PeerFailure,
+    PeerTimeout,
+    StreamEnded,
+)
 from stelar_proto.messages import Binary, Event, Hello, Invalid, Join
 from stelar_proto.session import Opened, Session
 from stelar_proto.tcp import Dialect
@@ -95,7 +103,7 @@ def test_a_server_hears_what_a_client_says_before_it_was_taken_in() -> None:
         (tcp_error(b"Server full"), (1008, "Server full", PeerFailure)),
         (DISCONNECT, (1001, "Server shutting down", None)),
         (b"", (1006, "", StreamEnded)),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", (1009, "FRAME_TOO_LARGE", FrameError)),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", (1009, "FRAME_TOO_LARGE", FrameTooLarge)),
         (CONNECT_FRAME[:9], None),
     ],
 )
@@ -307,7 +315,7 @@ def test_a_broken_frame_is_answered_with_its_code(frame: bytes, error: str, code
         good = from_peer(session, Event("chat", 1))
         events = session.receive_data(good + frame + good, 1)
         assert events[0] == Event("chat", 1)
-        assert ending(events[1:]) == (code, error, FrameError)
+        assert ending(events[1:]) == (code, error, FrameTooLarge if code == 1009 else FrameError)
         assert said(session) == tcp_error(error.encode())
         assert phase(session) == (True, False, False)
 
