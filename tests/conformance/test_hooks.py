@@ -339,3 +339,16 @@ async def test_a_hook_may_put_a_client_into_a_room_or_out_of_the_house(
             assert reason == "not you"
             assert joined.waiting == 0
             await client.wait_closed()
+
+
+@pytest.mark.feature("hooks", "on_before_broadcast")
+async def test_hooks_decide_after_a_restart_too(world: World, wire: str, is_async: bool) -> None:
+    with anyio.fail_after(PATIENCE):
+        asked = Inbox()
+        server = world.server(hooks=hooks_of(asked, is_async, "on_before_broadcast"))
+        for number in range(2):
+            async with server, world.client(server, wire) as client:
+                news = inbox_of(client, "news")
+                server.broadcast("news", number)
+                assert await news.next() == number
+            assert (await asked.next())[1]["data"] == number

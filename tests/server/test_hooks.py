@@ -657,7 +657,11 @@ def test_a_hook_that_is_cancelled_stops_nobody_behind_it(house: House, wire: str
     server = house.serve(hooks={"on_client_join_room": doubt})
     server.on_ack("rooms", lambda ctx: sorted(ctx.client_info.rooms))
     client = house.connect(wire)
+    contexts: list[Context] = []
+    server.on("ctx", contexts.append)
+    client.say("ctx")
     join(client, "a")
+    contexts[0].join_room("behind")  # nobody is there to ask about it any more
     client.stream.send(client.request("rooms", "rooms"))
     with pytest.raises(asyncio.CancelledError):  # as the loop does with what a task raised
         doubt.answer(house, asyncio.CancelledError())
@@ -666,6 +670,24 @@ def test_a_hook_that_is_cancelled_stops_nobody_behind_it(house: House, wire: str
     join(client, "b")
     doubt.answer(house, True)
     assert heard(house, client) == [("event", "joined-room", "b")]
+    assert [told["room"] for told in doubt.asked] == ["a", "b"]
+
+
+def test_a_hook_that_waits_when_the_server_stops_is_cancelled(house: House, wire: str) -> None:
+    left: list[str] = []
+
+    async def wait(**_: Any) -> None:
+        try:
+            await house.loop.sleep(1000)
+        except BaseException as error:
+            left.append(type(error).__name__)
+            raise
+
+    server = house.serve(hooks={"on_before_broadcast": wait, "on_client_join_room": wait})
+    join(house.connect(wire))
+    server.broadcast("x")
+    house.loop.run(server.stop())
+    assert left == ["Cancelled", "Cancelled"]
 
 
 def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> None:
@@ -762,20 +784,43 @@ def test_nor_what_it_broadcasts_later_but_others_meanwhile_it_is(house: House, w
     assert house.loop.tasks == []
 
 
-def test_a_hook_may_put_a_client_into_rooms(house: House, wire: str) -> None:
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_hook_may_put_a_client_into_rooms(house: House, wire: str, is_async: bool) -> None:
     def enter(ctx: Context, **_: Any) -> None:
-        assert ctx.join_room("lobby")
+        ctx.join_room("lobby")
 
     asked: list[str] = []
 
     def follow(ctx: Context, room: str, **_: Any) -> None:
         asked.append(room)
-        ctx.join_room(f"{room} too")
+        assert ctx.join_room(f"{room} too")
 
-    server = house.serve(hooks={"on_client_connect": enter, "on_client_join_room": follow})
+    async def follow_later(**arguments: Any) -> None:
+        await house.loop.sleep(1)
+        follow(**arguments)
+
+    hooks = {"on_client_connect": enter, "on_client_join_room": follow_later if is_async else follow}
+    server = house.serve(hooks=hooks)
     house.connect(wire)
+    house.loop.advance(10)
     assert server.get_rooms() == ["lobby too", "lobby"]
     assert asked == ["lobby"]
+
+
+def test_a_hook_that_is_only_told_may_do_what_it_is_told_about(house: House, wire: str) -> None:
+    contexts: list[Context] = []
+    told: list[str] = []
+
+    def try_again(room: str, **_: Any) -> None:
+        told.append(room)
+        assert not contexts[0].join_room(f"{room} again")
+
+    server = house.serve(hooks={"on_max_rooms_per_client_reached": try_again}, max_rooms_per_client=1)
+    server.on_connection(contexts.append)
+    client = house.connect(wire)
+    join(client, "a")
+    join(client, "b")
+    assert told == ["b"]
 
 
 def test_a_limit_holds_for_what_a_hook_does(house: House, wire: str) -> None:
