@@ -15,6 +15,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from time import process_time
 from typing import Any, TypeAlias
 
 from load import PATIENCE, ServerFailed
+
+# A server that takes so much of the processor in so much time, seconds, has nothing to do but to say so.
+IDLE_CPU, IDLE_TIME = 0.002, 0.02
 
 Announce: TypeAlias = Callable[[int], None]
 """To be called with the port once the server listens on it."""
@@ -77,6 +81,13 @@ class ServerProcess:
         """Ask what it has taken so far."""
         self._control.sendall(b"?")
         return Mark(**self._answer())
+
+    def settle(self) -> None:
+        """Wait until it has done what it was asked for: until it needs the processor no more."""
+        before = -1.0
+        while (cpu := self.mark().cpu) - before > IDLE_CPU:
+            before = cpu
+            time.sleep(IDLE_TIME)
 
     def _answer(self) -> Any:
         try:

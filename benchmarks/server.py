@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from statistics import median
@@ -152,14 +151,14 @@ class Run:
                 # Enough that something waits in the server, and not so much that anybody is cut.
                 with silent(server, CROWD) as clients:
                     clients.ask(OUTBOX_LIMIT // 2)
-                    self._echo_latency(server)
+                    server.settle()
                     alone[server] = []
                     for _ in range(self._rounds):
                         alone[server].append(self._echo_latency(other))
                         self._keep(CALM, server, self._echo_latency(server) / alone[server][-1])
                     for _ in range(ASKED // STEP):
                         clients.ask(STEP)
-                        time.sleep(0.01)  # on one processor, so that the server gets its turn
+                        server.settle()
                     self._keep(STUCK, server, (server.mark().peak - before) / CROWD)
             title = f"Memory of the server per client, {CROWD} that ask for {ASKED // KIB} KiB and never read"
             table = Table(burdened, title, "KiB")

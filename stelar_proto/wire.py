@@ -179,7 +179,8 @@ class WebSocketFormat(_Format):
         if isinstance(message, m.Binary):
             header = '{"event":"' + check_event_name(message.name) + self._binary_end
             return _BINARY, self._check_size(message, header.encode() + message.payload)
-        return _TEXT, self._check_size(message, _encode_utf8(self._encode_text(message)))
+        payload = _encode_utf8(self._encode_text(message))
+        return _TEXT, payload if len(payload) <= self.max_payload_size else self._check_size(message, payload)
 
     def encode_frame(self, message: Message) -> bytes:
         """Return ``message`` as one unmasked frame, which may go to any number of clients."""

@@ -34,6 +34,8 @@ class AsyncioRuntime:
         self.entropy = os.urandom
         self.checkpoint = None
         self.now = self._loop.time
+        # asyncio's transports write at once.
+        self.gathers_writes = type(self._loop).__module__.startswith("uvloop")
 
     async def start(self) -> None:
         """Begin to run timers and tasks; asyncio needs no preparation for it."""
@@ -144,6 +146,7 @@ class EndpointProtocol(asyncio.Protocol):
         self._is_attached = False
         self._abort_handle: asyncio.TimerHandle | None = None
         self.opened_at = runtime.now()
+        self.gathers = runtime.gathers_writes
 
     @property
     def local_address(self) -> Address | None:
@@ -168,6 +171,8 @@ class EndpointProtocol(asyncio.Protocol):
         if endpoint is None:
             transport.abort()  # type: ignore[attr-defined]  # it is an asyncio.Transport
             return
+        if not self.gathers:  # what waits for the peer waits in the outbox, where it is counted
+            self._transport.set_write_buffer_limits(high=1)
         self._endpoint = endpoint
         self._is_attached = True
         self.flush()
@@ -227,7 +232,7 @@ class EndpointProtocol(asyncio.Protocol):
         """Hand to the transport what it takes, and close it when the endpoint has come to its end."""
         self._flush_is_due = False
         endpoint, transport = self._endpoint, self._transport
-        if endpoint.is_aborted:
+        if endpoint.is_ending and endpoint.is_aborted:
             transport.abort()
             return
         if transport.is_closing():

@@ -155,6 +155,7 @@ class StreamTransport:
 
     def __init__(self, runtime: TrioRuntime, stream: Stream, opened_at: float) -> None:
         self.opened_at = opened_at
+        self.gathers = False
         self._runtime = runtime
         self._stream = stream
         # A plain socket is read and written without a detour; its descriptor is trio's, non-blocking already.
@@ -264,7 +265,7 @@ class StreamTransport:
         """Write what the socket takes, and end the connection when the endpoint has come to its end."""
         self._flush_is_due = False
         endpoint = self._endpoint
-        if endpoint.is_aborted:
+        if endpoint.is_ending and endpoint.is_aborted:
             self._scope.cancel()
             return
         if self._writing:

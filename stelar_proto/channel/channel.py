@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from stelar_proto import tcp, ws
-from stelar_proto.errors import PeerTimeout, SlowConsumer, StateError
+from stelar_proto.errors import PeerTimeout, StateError
 from stelar_proto.ws import Role
 from stelar_proto.ws.close import encode_close
 
@@ -110,6 +110,10 @@ class Channel(ABC):
     def _give_up(self, code: int, reason: str) -> None:
         """Part with a peer that is taken for dead, without waiting for it."""
 
+    @abstractmethod
+    def _keep(self, data: bytes) -> object:
+        """Put what the protocol says into the outbox: it is never dropped, and needs a bound of its own."""
+
     # --- Bytes ------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[Any]:
@@ -118,7 +122,7 @@ class Channel(ABC):
         events: list[Any] = []
         if not data:
             self._peer_ended = True
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self._report_end(events)
         else:
             self._heartbeat.received(now)
@@ -128,7 +132,8 @@ class Channel(ABC):
                 self.can_send = True
             else:
                 self._flush_codec()
-            self._report_end(events)
+            if self._end_event is not None:
+                self._report_end(events)
         return events
 
     def data_to_send(self) -> bytes:
@@ -263,18 +268,6 @@ class Channel(ABC):
 
     # --- For those above ----------------------------------------------------------------------------------
 
-    def _push(self, data: bytes) -> bool:
-        """Put ``data`` into the outbox; False if that is full, and then the channel has ended."""
-        if self._aborted:
-            return False
-        if self.outbox.push(data):
-            return True
-        self.messages_dropped += 1
-        limit = self.config.outbox_limit
-        error = SlowConsumer(f"the peer does not read: more than {limit} bytes wait for it")
-        self.abort(Closed(1006, "", error))
-        return False
-
     def _end(self, end: Closed) -> None:
         """Enter CLOSED, once; ``end`` is the last event, as soon as there is a call to return it."""
         if self.state is not State.CLOSED:
@@ -283,8 +276,8 @@ class Channel(ABC):
 
     def _flush_codec(self) -> None:
         data = self.codec.data_to_send()
-        if data:
-            self._push(data)
+        if data and not self._aborted:
+            self._keep(data)
 
     def _abort(self) -> None:
         self._aborted = True

@@ -93,8 +93,15 @@ class Endpoint(ABC):
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to send."""
-        data = self.session.data_to_send()
-        if self._drained is not None and not self.session.outbox.congested:
+        session = self.session
+        outbox = session.outbox
+        if session.state is not _OPEN:
+            data = session.data_to_send()
+        elif outbox.size:
+            data = outbox.take()
+        else:
+            return b""
+        if self._drained is not None and not outbox.congested:
             self._wake_drained()
         return data
 

@@ -183,11 +183,12 @@ class Lifecycle(ABC, Generic[P]):
         """Say goodbye to the clients, wait up to ``shutdown_timeout`` for them to go, and cut the rest.
 
         Returns when nothing of the server is left. Does nothing if it is not running; called while it is
-        stopping, it waits for the end of that.
+        stopping, it waits for the end of that. A handler that calls it is not waited for.
         """
         runtime = self._runtime
         if runtime is None:
             return
+        self._excuse_caller()
         if self._stopped is not None:
             await self._stopped.wait()
             return
@@ -201,6 +202,9 @@ class Lifecycle(ABC, Generic[P]):
         finally:
             self.cut_all()  # cancelled: there is no time for goodbyes
             await self._end(runtime)
+
+    def _excuse_caller(self) -> None:
+        """Do not wait for the handler that stops the server, where handlers are waited for."""
 
     async def _end(self, runtime: Runtime) -> None:
         self._ports.clear()

@@ -2,6 +2,9 @@
 
 The bound is hard: a frame that does not fit is not taken, and the caller decides what that means. Above the
 high-water mark the outbox is *congested* until it falls to the low-water mark; ``drain()`` waits for that.
+
+There are two kinds of frames. Those that were *pushed* may be dropped again, the oldest first, to make room;
+those that are *kept*, the protocol's own, may not. A frame that has begun to leave is not here any more.
 """
 
 from __future__ import annotations
@@ -18,32 +21,57 @@ class Outbox:
     wait before it overflows.
     """
 
-    __slots__ = ("_frames", "_high_water", "_limit", "_low_water", "congested", "size", "taken")
+    __slots__ = (
+        "_frames",
+        "_gone",
+        "_high_water",
+        "_kept",
+        "_low_water",
+        "congested",
+        "is_dropping",
+        "kept_size",
+        "limit",
+        "size",
+        "taken",
+    )
 
     def __init__(self, limit: int, *, high_water: int = 64 * 1024, low_water: int = 16 * 1024) -> None:
         self._frames: deque[bytes] = deque()
-        self._limit = limit
+        # The kept ones stand apart, so that dropping need not look for the oldest other. Each knows how many
+        # frames must have gone before it is its turn; they are counted while there is one.
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._gone = 0
         self._high_water = min(high_water, limit // 2)
         self._low_water = min(low_water, limit // 8)
+        self.limit = limit
+        """Bytes that may wait."""
         self.size = 0
         """Bytes that wait."""
+        self.kept_size = 0
+        """How many of them are of frames that are kept."""
         self.congested = False
         """Whether the outbox rose above the high-water mark and has not fallen to the low one since."""
+        self.is_dropping = False
+        """Whether something was dropped, as its owner notes here, since it was last at the low mark."""
         self.taken = 0
         """Bytes that were ever taken, by :meth:`take` or past it."""
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._frames) + len(self._kept)
 
     def has_room_for(self, frame: bytes) -> bool:
         """Tell whether :meth:`push` would take ``frame``."""
-        return self.size + len(frame) <= self._limit
+        return self.size + len(frame) <= self.limit
 
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
-        if self.size + len(frame) > self._limit:
+        size = self.size + len(frame)
+        if size > self.limit:
             return False
-        self.append(frame)
+        self._frames.append(frame)  # as below, without the call
+        self.size = size
+        if size > self._high_water:
+            self.congested = True
         return True
 
     def append(self, frame: bytes) -> None:
@@ -53,12 +81,38 @@ class Outbox:
         if size > self._high_water:
             self.congested = True
 
+    def keep(self, frame: bytes) -> None:
+        """Append ``frame``, which is never dropped, whatever the limit."""
+        self._kept.append((self._gone + len(self._frames), frame))
+        self.kept_size += len(frame)
+        self.size = size = self.size + len(frame)
+        if size > self._high_water:
+            self.congested = True
+
+    def make_room_for(self, frame: bytes) -> int:
+        """Drop the oldest frames that may be, until ``frame`` fits; return how many those were.
+
+        None are dropped where that would not help: the kept ones do not leave enough room. Each frame is
+        dropped once at most, so this costs O(1) a frame.
+        """
+        room = self.limit - len(frame)
+        if self.kept_size > room:
+            return 0
+        frames, before = self._frames, len(self._frames)
+        while self.size > room:
+            self.size -= len(frames.popleft())
+        dropped = before - len(frames)
+        self._gone += dropped
+        return dropped
+
     def take(self) -> bytes:
         """Cut off the frames to write next, about 64 KiB of them or one that is larger; ``b""`` if empty."""
         frames = self._frames
-        if not frames:
+        if self._kept:
+            data = b"".join(self._take_of_both())
+        elif not frames:
             return b""
-        if len(frames) == 1 or self.size <= _WRITE_SIZE:
+        elif len(frames) == 1 or self.size <= _WRITE_SIZE:
             data = frames.popleft() if len(frames) == 1 else b"".join(frames)
             frames.clear()
         else:
@@ -71,13 +125,33 @@ class Outbox:
         self.size -= len(data)
         self.taken += len(data)
         if self.size <= self._low_water:
-            self.congested = False
+            self.congested = self.is_dropping = False
         return data
+
+    def _take_of_both(self) -> list[bytes]:
+        frames, kept = self._frames, self._kept
+        taken: list[bytes] = []
+        size = 0
+        while kept or frames:
+            is_kept = bool(kept) and kept[0][0] <= self._gone
+            frame = kept[0][1] if is_kept else frames[0]
+            size += len(frame)
+            if taken and size > _WRITE_SIZE:
+                break
+            taken.append(frame)
+            if is_kept:
+                kept.popleft()
+                self.kept_size -= len(frame)
+            else:
+                frames.popleft()
+                self._gone += 1
+        return taken
 
     def clear(self) -> int:
         """Throw everything away; return how many frames that were."""
-        dropped = len(self._frames)
+        dropped = len(self)
         self._frames.clear()
-        self.size = 0
-        self.congested = False
+        self._kept.clear()
+        self.size = self.kept_size = 0
+        self.congested = self.is_dropping = False
         return dropped

@@ -80,6 +80,10 @@ class Transport(Protocol):
     opened_at: float
     """When the connection came in, or was begun: TLS is behind that."""
 
+    gathers: bool
+    """Whether the loop itself joins what is written in one of its turns, so that :meth:`write` need not wait
+    for the end of it."""
+
     @property
     def local_address(self) -> Address | None:
         """Our end; None where the system does not tell."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stelar_proto.channel import Closed
-from stelar_proto.errors import RemoteError, StateError
+from stelar_proto.errors import MessageError, RemoteError, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
 from stelar_proto.session import Deferred, Dispatcher, Opened, Session
 from stelar_proto.session import Event as SessionEvent
@@ -56,7 +56,7 @@ class Link(Dispatcher):
                 return self._call(client.handlers_of("error"), RemoteError(code, message))
             case AckRequest(ack, name, _, correlation_id):
                 words = f"a client does not answer {name!r}"
-                with suppress(StateError):  # the server is gone, or asks and does not read
+                with suppress(StateError, MessageError):  # the server is gone, or asks and does not read
                     self.session.send(AckError(ack, "NO_HANDLER", words, correlation_id))
                 self.flush_soon()
             case Invalid(reason):

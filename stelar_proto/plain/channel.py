@@ -27,7 +27,7 @@ class PlainChannel(WebSocketChannel):
         entropy: clients only: ``entropy(n)`` returns ``n`` unpredictable bytes.
     """
 
-    __slots__ = ("_reply_size", "is_held", "pings")
+    __slots__ = ("is_held", "pings")
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class PlainChannel(WebSocketChannel):
         self.pings = PingLedger(clock)
         self.is_held = False
         """Whether our last words wait, because what came in front of the end is still being answered."""
-        self._reply_size = 0  # what the codec has put into the outbox since that was last empty
 
     def accept(self, subprotocol: str | None) -> None:
         """Server: accept the upgrade.
@@ -130,17 +129,10 @@ class PlainChannel(WebSocketChannel):
         super()._end(end)
         self.pings.fail_all()
 
-    def _flush_codec(self) -> None:
+    def _keep(self, data: bytes) -> None:
         # What the codec answers by itself nobody waits for, so it has a bound of its own.
-        data = self.codec.data_to_send()
-        if not data or self._aborted:
-            return
-        if not self.outbox:
-            self._reply_size = 0
-        self._reply_size += len(data)
-        if self._reply_size > self.config.outbox_limit:
-            limit = self.config.outbox_limit
+        self.outbox.keep(data)
+        limit = self.config.outbox_limit
+        if self.outbox.kept_size > limit:
             words = f"the peer does not read: more than {limit} bytes of pongs wait for it"
             self.abort(Closed(1006, "", SlowConsumer(words)))
-        else:
-            self.outbox.append(data)

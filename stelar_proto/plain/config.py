@@ -23,7 +23,8 @@ class WebSocketConfig(ChannelConfig):
     the pongs for a peer that does not read; ``send()`` waits instead:
         subprotocols: names, the preferred one first.
         max_size: of a received message; a larger one ends the connection at its header. None for no limit.
-        inbox_limit: messages, or parts of one, that may wait for ``recv()`` before reading pauses.
+        inbox_limit: messages, or parts of one, that may wait for ``recv()`` before reading pauses; 16 times
+            as many where nobody ever called that, but somebody sends, or waits for a pong or for the end.
         inbox_size: bytes that may, an unfinished message included.
         logger: where things are reported, or the name of a level.
 

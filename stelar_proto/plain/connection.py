@@ -172,7 +172,7 @@ class WebSocketConnection:
 
     async def wait_closed(self) -> None:
         """Return when the connection is gone, whoever ended it."""
-        await self._endpoint.lost.wait()
+        await self._endpoint.watch_for(self._endpoint.lost)
 
     # --- Information ------------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 The inbox holds whole messages, and parts of those that are taken in parts. It is bounded, in messages and in
 bytes: when it is full and nobody waits for more, reading pauses, and soon the peer cannot write.
+
+Behind messages that nobody takes may stand what somebody waits for: a pong, or the peer's close. For those
+who wait for that, and those who only ever send, more messages are read into the inbox, within the same bytes.
 """
 
 from __future__ import annotations
@@ -10,22 +13,23 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from logging import Logger
-from typing import Any, TypeAlias
+from typing import Any
 
 from stelar_proto import ws
-from stelar_proto.channel import Closed, Endpoint, Runtime, State, WaitableEvent
-from stelar_proto.errors import ConnectionClosed, StateError
+from stelar_proto.channel import Closed, Runtime, State, WaitableEvent
+from stelar_proto.errors import StateError
 from stelar_proto.ws import PartReceived
 
 from .channel import PlainChannel
 from .config import WebSocketConfig
-
-Message: TypeAlias = str | bytes
+from .sending import Message, SendingEndpoint
 
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
 
+_PATIENCE = 16  # times inbox_limit, for those who look out for what stands behind the messages
 
-class WebSocketEndpoint(Endpoint):
+
+class WebSocketEndpoint(SendingEndpoint):
     """One plain connection; a server's and a client's differ in how they open.
 
     Arguments:
@@ -37,15 +41,12 @@ class WebSocketEndpoint(Endpoint):
 
     __slots__ = (
         "_arrived",
-        "_checkpoint",
-        "_held",
+        "_has_received",
         "_in_parts",
         "_inbox",
         "_inbox_limit",
         "_inbox_size",
-        "_is_answering",
         "_is_closing",
-        "_lock",
         "_messages",
         "_receivers",
         "_size",
@@ -54,8 +55,6 @@ class WebSocketEndpoint(Endpoint):
         "lost",
         "messages_discarded",
     )
-
-    session: PlainChannel
 
     def __init__(
         self, session: PlainChannel, runtime: Runtime, logger: Logger, config: WebSocketConfig
@@ -68,13 +67,10 @@ class WebSocketEndpoint(Endpoint):
         self._inbox_size = config.inbox_size
         self._in_parts = False  # the next part in the inbox goes on with one that was handed out
         self._wants_parts = False  # the codec hands out what has come of a message
-        self._is_answering = False  # the inbox was emptied, and nothing has been sent since
-        self._checkpoint = runtime.checkpoint
         self._receivers = 0  # how many wait for the inbox
+        self._has_received = False  # somebody has asked for a message, ever
         self._arrived: WaitableEvent | None = None  # what they wait for
         self._is_closing = False  # we have asked for the end
-        self._held: Closed | None = None  # the end, while what came in front of it is being answered
-        self._lock: WaitableEvent | None = None  # a message is being sent in parts; set at its end
         self.is_discarding = False
         """Whether nobody will, or can, receive any more: what comes is dropped."""
         self.messages_discarded = 0
@@ -88,6 +84,7 @@ class WebSocketEndpoint(Endpoint):
         """Return the next message; see :meth:`WebSocketConnection.recv`."""
         if self._checkpoint is not None:
             await self._checkpoint()
+        self._has_received = True
         while self._in_parts or not self._messages:
             if self._in_parts:  # asked again behind every wait: another task may have taken a part meanwhile
                 raise StateError("a message is being received in parts: take the rest of them first")
@@ -125,6 +122,7 @@ class WebSocketEndpoint(Endpoint):
         """Return the next part of a message; see :meth:`WebSocketConnection.recv_parts`."""
         if self._checkpoint is not None:
             await self._checkpoint()
+        self._has_received = True
         inbox = self._inbox
         while not inbox:
             if not self._wants_parts:
@@ -161,14 +159,6 @@ class WebSocketEndpoint(Endpoint):
         if self.paused:
             self._regulate()
         return self._arrived
-
-    def closed_error(self) -> ConnectionClosed:
-        """Return what to raise now that the connection has ended, or is ending."""
-        end, codec = self.end or self._held, self.session.codec
-        received, sent = codec.close_received, codec.close_sent
-        if end is None:
-            end = Closed(*(sent or (1006, "")), None)
-        return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)
 
     def receive_data(self, data: bytes) -> bool:
         session = self.session
@@ -219,9 +209,17 @@ class WebSocketEndpoint(Endpoint):
         self.messages_discarded += final
         return False
 
+    @property
+    def _never_receives(self) -> bool:
+        return not self._has_received and (self._has_sent or self._watchers > 0)
+
+    @property
+    def _message_limit(self) -> int:
+        return self._inbox_limit * (_PATIENCE if self._watchers or self._never_receives else 1)
+
     def _is_full(self) -> bool:
         return (
-            len(self._inbox) >= self._inbox_limit
+            len(self._inbox) >= self._message_limit
             or self._size + self.session.codec.collected_size >= self._inbox_size
         )
 
@@ -235,93 +233,19 @@ class WebSocketEndpoint(Endpoint):
         if not self.paused:
             if not wanted and self._is_full():
                 self._pause(True)
-        elif wanted or (len(self._inbox) <= self._inbox_limit // 2 and self._size <= self._inbox_size // 2):
+        elif wanted or (len(self._inbox) <= self._message_limit // 2 and self._size <= self._inbox_size // 2):
             self._pause(False)
-
-    # --- Sending ----------------------------------------------------------------------------------------
-
-    async def send(self, message: Message | bytearray | memoryview) -> None:
-        """Send a message; see :meth:`WebSocketConnection.send`."""
-        if self._checkpoint is not None:
-            await self._checkpoint()
-        session = self.session
-        if self._lock is not None or session.outbox.congested:
-            await self._wait_for_turn()
-        if not session.can_send:
-            raise self.closed_error()
-        frame = session.encode(message)
-        if self._is_answering:
-            # The last message was taken, so whoever answers it will wait next. What follows in a turn is
-            # collected, as is what is sent without having been asked for.
-            self._is_answering = False
-            transport = self.transport
-            if transport is not None and not session.outbox.size and transport.write(frame):
-                session.outbox.taken += len(frame)
-                return
-        session.outbox.append(frame)
-        self.flush_soon()
-
-    async def _wait_for_turn(self) -> None:
-        while self._lock is not None or self.session.outbox.congested:
-            if not self.session.can_send:
-                raise self.closed_error()
-            if self._lock is not None:
-                await self._lock.wait()
-            else:
-                await self.drain()
-
-    async def begin_parts(self) -> None:
-        """Wait until a message can be sent in parts, and keep others from sending until :meth:`end_parts`.
-
-        Raises:
-            ConnectionClosed: the connection is closed.
-        """
-        if self._checkpoint is not None:
-            await self._checkpoint()
-        await self._wait_for_turn()
-        if not self.session.can_send:
-            raise self.closed_error()
-        self._lock = self._runtime.make_event()
-
-    async def send_part(self, part: Message | bytearray | memoryview, *, final: bool) -> None:
-        """Send a part, behind :meth:`begin_parts`."""
-        await self.drain()
-        if not self.session.can_send:
-            raise self.closed_error()
-        self.session.send_part(part, final=final)
-        self.flush_soon()
-
-    def end_parts(self) -> None:
-        """Let others send again."""
-        assert self._lock is not None
-        self._lock.set()
-        self._lock = None
-
-    async def ping(self) -> float:
-        """Send a ping; see :meth:`WebSocketConnection.ping`."""
-        if self._checkpoint is not None:
-            await self._checkpoint()
-        if self.session.state is not _OPEN:
-            raise self.closed_error()
-        answered = self._runtime.make_event()
-        pings = self.session.pings
-        payload, ping = pings.open(answered)
-        self.session.ping(payload)
-        self.flush_soon()
-        try:
-            await answered.wait()
-        finally:
-            pings.discard(payload)
-        if ping.latency is None:
-            raise self.closed_error()
-        return ping.latency
 
     # --- The end ----------------------------------------------------------------------------------------
 
     def _receive_end(self, end: Closed) -> None:
         # Whoever took, or will take, what came in front of the end may want to answer it. They have done so
-        # when they ask for more. An orderly end behind which nothing is unread does not wait for that.
-        is_being_answered = self._inbox or (end.error is not None and not self._receivers)
+        # when they ask for more. An orderly end in front of which nothing is unread does not wait for that,
+        # nor does one where all that anybody has ever done is to send, or to wait for it.
+        if end.error is None:
+            is_being_answered = self._inbox and not self._never_receives
+        else:
+            is_being_answered = self._inbox or not self._receivers
         if is_being_answered and self.session.can_send and not self.is_discarding:
             self._held = end
             self.session.hold()
@@ -360,11 +284,6 @@ class WebSocketEndpoint(Endpoint):
             super().connection_lost()
         finally:
             self.lost.set()
-
-    def _wake_senders(self) -> None:
-        """Let those who wait for the end of a message in parts see that there is nothing to wait for."""
-        if self._lock is not None:
-            self._lock.set()
 
     def _on_closed(self, event: Closed) -> None:
         self._wake_senders()

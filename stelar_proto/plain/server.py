@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
 from stelar_proto.channel import HttpResponse, Lifecycle, State, Transport
@@ -59,6 +60,10 @@ class ServedEndpoint(WebSocketEndpoint):
     def connection_lost(self) -> None:
         super().connection_lost()
         self._server.forget_if_over(self)
+
+
+_handled: ContextVar[ServedEndpoint | None] = ContextVar("_handled", default=None)
+"""Whose handler runs here; the tasks that it starts are a part of it."""
 
 
 class PlainServer(Lifecycle[ServedEndpoint]):
@@ -115,6 +120,12 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         super().cut_all()
         for peer in tuple(self._peers):
             # Handlers that still run are cancelled with the runtime, not waited for.
+            peer.is_handled = False
+            self.forget_if_over(peer)
+
+    def _excuse_caller(self) -> None:
+        peer = _handled.get()
+        if peer is not None and peer in self._peers:
             peer.is_handled = False
             self.forget_if_over(peer)
 
@@ -194,6 +205,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         self.runtime.spawn(self._handle(peer, peer.connection))
 
     async def _handle(self, peer: ServedEndpoint, connection: WebSocketConnection) -> None:
+        _handled.set(peer)
         code = CloseCode.INTERNAL_ERROR
         try:
             result = self._handler(connection)

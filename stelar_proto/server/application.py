@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from logging import INFO, WARNING
 from typing import Any, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
 from stelar_proto.channel.logs import choose_logger
+from stelar_proto.errors import SlowConsumer
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
@@ -161,7 +163,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
             invalid_messages=counters.invalid_messages,
             dropped_messages=counters.dropped_messages + sum(s.messages_dropped for s in sessions),
             refused_actions=counters.refused_actions,
-            total_rooms=self._room_count(),
+            total_rooms=self.count_rooms(),
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
             memory_bytes=self.memory_bytes(),
             rate_limited_messages=self.throttle.limited_messages,
@@ -267,25 +269,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         backlog = self.config.hook_backlog
         self.logger.warning("refused a join, a leave or a broadcast: %d wait for an async hook", backlog)
 
-    def may_join(self, peer: Peer, room: str) -> bool:
-        """Tell whether ``peer`` can be put into ``room`` within the limits."""
-        if room in peer.rooms or not peer.session.can_send:
-            return False
-        current, limit = len(peer.rooms), self.config.max_rooms_per_client
-        if current >= limit:
-            self.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, current)
-            peer.tell("on_max_rooms_per_client_reached", room=room, limit=limit, current=current)
-            return False
-        if peer.namespace.hub.has_room(room):
-            return True
-        current, limit = self._room_count(), self.config.max_rooms
-        if current >= limit:
-            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, current)
-            peer.tell("on_max_rooms_reached", room=room, limit=limit, current=current)
-            return False
-        return True
-
-    def _room_count(self) -> int:
+    def count_rooms(self) -> int:
+        """Return how many rooms there are, in all namespaces."""
         return sum(namespace.hub.room_count for namespace in self._namespaces.values())
 
     def remove(self, peer: Peer, end: Closed) -> None:
@@ -293,7 +278,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         who = peer.id or peer.remote_address
         extra = {"client_id": peer.id, "reason": end.reason}
         if end.error is not None:
-            self.logger.info("%s: connection ended: %s", who, end.error, extra=extra)
+            level = WARNING if isinstance(end.error, SlowConsumer) else INFO
+            self.logger.log(level, "%s: connection ended: %s", who, end.error, extra=extra)
         elif peer.is_admitted:
             self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
         if peer.is_admitted:
@@ -303,6 +289,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     def forget(self, peer: Peer) -> None:
         super().forget(peer)
+        peer.session.on_dropped = None
         self._counters.messages_received += peer.session.messages_received
         self._counters.messages_sent += peer.session.messages_sent
         self._counters.dropped_messages += peer.session.messages_dropped

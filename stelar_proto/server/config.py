@@ -69,7 +69,10 @@ class ServerConfig(Options):
         connect_timeout: for TLS and handshake together.
         close_timeout: how long a peer may take to close.
         shutdown_timeout: how long :meth:`stop` waits for the clients to go.
-        outbox_limit: what may wait for one client to read; a client over it is cut.
+        outbox_limit: what may wait for one client to read.
+        slow_consumer: what a client that does not read gets when that is full: ``"close"``, the end;
+            ``"drop_oldest"`` or ``"drop_newest"``: events are dropped, and counted, to make room for newer
+            ones or in place of them. Answers and what the protocol says are never dropped.
         inbox_limit: messages of one client that may wait for its handler before it is read no further.
         health_endpoint: the path of the health document; None for none.
         health_handler: answers there in place of the document: ``handler(request, stats)`` returns an
@@ -110,6 +113,7 @@ class ServerConfig(Options):
     close_timeout: float = 5.0
     shutdown_timeout: float = 10.0
     outbox_limit: int = 16 * 1024 * 1024
+    slow_consumer: str = "close"
     inbox_limit: int = 64
     health_endpoint: str | None = "/health"
     health_handler: HealthHandler | None = None
@@ -235,6 +239,7 @@ class ServerConfig(Options):
             max_payload_size=self.max_payload_size,
             max_frame_size=self.max_frame_size,
             outbox_limit=self.outbox_limit,
+            slow_consumer=self.slow_consumer,
             tcp_dialect=Dialect.named(self.tcp_dialect),
             serializer=self.serializer,
         )

@@ -59,6 +59,11 @@ class ClientInfo:
         """Messages to it, heartbeats aside."""
         return self._peer.session.messages_sent
 
+    @property
+    def messages_dropped(self) -> int:
+        """Messages for it that were dropped because it did not read: see ``slow_consumer``."""
+        return self._peer.session.messages_dropped
+
 
 class ClientContext:
     """What handlers and middleware know of a client."""
@@ -96,7 +101,8 @@ class Context(ClientContext):
     """The argument of every handler.
 
     Sending is a plain call that never waits: it encodes, puts the bytes into the client's outbox and returns
-    whether the client is still there to be sent to. ``await ctx.drain()`` waits for a slow one.
+    whether they are there: not if the client is gone, or did not read and ``slow_consumer`` has them dropped.
+    ``await ctx.drain()`` waits for a slow one.
 
     Attributes:
         event: the event's name; ``connect`` and ``disconnect`` in those handlers.

@@ -32,7 +32,7 @@ class Stats:
         active_connections: clients now; ``ws_connections`` and ``tcp_connections`` of them by wire.
         total_messages_received, total_messages_sent: messages since the start, heartbeats aside.
         invalid_messages: received, but broken; each was dropped and reported in the log.
-        dropped_messages: accepted for a client, but lost because it was cut for not reading.
+        dropped_messages: for clients that did not read: dropped, or lost when such a client was cut.
         total_rooms: rooms now.
         uptime: seconds since the start.
         memory_bytes: resident memory of the process; 0 where the system does not tell.

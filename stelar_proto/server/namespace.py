@@ -120,7 +120,8 @@ class Namespace(HandlerRegistry):
         return self._line.do(Action(hook, arguments, lambda: True, act))
 
     def _recipients(self, room: str | None, exclude_id: str | None) -> list[Peer]:
-        return [peer for peer in self.hub.members(room) if peer.id != exclude_id]
+        members = self.hub.members(room)
+        return list(members) if exclude_id is None else [peer for peer in members if peer.id != exclude_id]
 
     def _encode(
         self, message: Message, recipients: list[Peer], known: dict[Format, bytes]
@@ -137,7 +138,7 @@ class Namespace(HandlerRegistry):
     ) -> int:
         recipients = self._recipients(room, exclude_id)
         frames = self._encode(message, recipients, known)
-        return sum(peer.send_frame(frames[peer.session.format]) for peer in recipients)
+        return sum([peer.send_shared_frame(frames[peer.session.format]) for peer in recipients])
 
     def disconnect(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection; return whether there is such a client in the namespace.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from stelar_proto.errors import HandlerError, MessageError
@@ -41,7 +42,8 @@ class Reply:
         try:
             self._peer.send(AckError(self.ack, code, message, self.correlation_id))
         except MessageError:  # a HandlerError of things that JSON cannot say
-            self._peer.send(AckError(self.ack, _FAILED.code, _FAILED.message, self.correlation_id))
+            with suppress(MessageError):  # not even that fits into an outbox
+                self._peer.send(AckError(self.ack, _FAILED.code, _FAILED.message, self.correlation_id))
 
     def give_failure(self) -> None:
         """Answer that the handler failed, without what it raised, which may hold secrets."""

@@ -13,6 +13,8 @@ from stelar_proto.tcp.frames import LARGEST_FRAME_SIZE
 # The Error frame without words: what ends a connection must fit.
 _SMALLEST_FRAME_LIMIT = 12
 
+_POLICIES = ("close", "drop_oldest", "drop_newest")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig(ChannelConfig):
@@ -22,6 +24,8 @@ class SessionConfig(ChannelConfig):
         max_payload_size: of a message.
         max_frame_size: of a WebSocket frame's payload, or of a whole TCP frame; 12 to 2**32 - 1.
         max_pending_acks: requests in flight.
+        slow_consumer: what becomes of messages that do not fit into the outbox of a peer that does not read:
+            ``"close"``, ``"drop_oldest"`` or ``"drop_newest"``.
         tcp_dialect: the numbers of the TCP frame types.
         serializer: JSON to and from text.
         accept_npm_handshake: client: also accept the npm package's wrong Sec-WebSocket-Accept.
@@ -33,6 +37,7 @@ class SessionConfig(ChannelConfig):
     max_payload_size: int = 10 * 1024 * 1024
     max_frame_size: int = 10 * 1024 * 1024
     max_pending_acks: int = 10_000
+    slow_consumer: str = "close"
     tcp_dialect: Dialect = Dialect.DOCUMENTED
     serializer: Serializer = JSON
     accept_npm_handshake: bool = False
@@ -40,6 +45,9 @@ class SessionConfig(ChannelConfig):
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("max_payload_size", "max_frame_size", "max_pending_acks"))
+        if self.slow_consumer not in _POLICIES:
+            allowed = ", ".join(map(repr, _POLICIES))
+            problems.append(f"slow_consumer must be one of {allowed}, not {self.slow_consumer!r}")
         if not problems and not _SMALLEST_FRAME_LIMIT <= self.max_frame_size <= LARGEST_FRAME_SIZE:
             allowed = f"from {_SMALLEST_FRAME_LIMIT} to {LARGEST_FRAME_SIZE}"
             problems.append(f"max_frame_size must be {allowed}, not {self.max_frame_size}")

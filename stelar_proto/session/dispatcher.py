@@ -92,7 +92,8 @@ class Dispatcher(Endpoint):
                 self._start(rest)
         if events and type(events[-1]) is Closed:
             self._leave(events[-1])
-        self._regulate()
+        if self._inbox or self.paused:
+            self._regulate()
 
     def _handle_waiting(self) -> Deferred | None:
         """Handle what waits, in order, until an awaitable comes up; return the rest of that."""

@@ -8,10 +8,11 @@ peers, of handlers or of sockets; its clock, its outbox and its end are those of
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from stelar_proto.channel import Channel, Closed, State
-from stelar_proto.errors import ConnectionLost, StateError
+from stelar_proto.errors import ConnectionLost, MessageError, SlowConsumer, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
 from stelar_proto.ws import Role
@@ -34,7 +35,7 @@ class Session(Channel):
         now: the time.
     """
 
-    __slots__ = ("acks", "client_id", "format", "messages_received", "messages_sent")
+    __slots__ = ("acks", "client_id", "format", "messages_received", "messages_sent", "on_dropped")
 
     config: SessionConfig
 
@@ -45,6 +46,8 @@ class Session(Channel):
         self.client_id: str | None = None
         """The id the client goes by; the npm package's WebSocket server never tells it."""
         self.acks = AckLedger(config.max_pending_acks)
+        self.on_dropped: Callable[[str], object] | None = None
+        """Told why a message is dropped, the first time since the outbox was last read almost empty."""
         self.messages_received = 0
         self.messages_sent = 0
 
@@ -80,25 +83,93 @@ class Session(Channel):
 
         Raises:
             StateError: the session is not open, or a client's outbox is full.
-            MessageError: the message may not be sent, or is too large.
+            MessageError: the message may not be sent, or is too large, maybe for the outbox.
             TypeError: it is no message of this wire.
         """
         self._demand_open()
         frame = self._encode(message)
         if self.role is Role.CLIENT and not self.outbox.has_room_for(frame):
+            self.demand_small(frame)
             # A server cuts a client that does not read; a client is told to wait for its server.
             waiting = self.outbox.size
             raise StateError(f"the outbox is full ({waiting} bytes): await drain() before sending more")
-        self.send_frame(frame)
+        self.send_frame(frame, droppable=False)
 
-    def send_frame(self, frame: bytes) -> None:
-        """Put a frame made by :attr:`format` into the outbox: the way of messages to many.
+    def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:
+        """Put a frame made by :attr:`format` into the outbox; return whether it is in there.
 
-        A full outbox ends the session: the peer does not read, and memory is bounded. ``Closed`` then comes
-        from the next :meth:`handle_deadline`, which is due at once. A session that has ended takes nothing.
+        Arguments:
+            frame: its bytes; this is the way of messages to many.
+            droppable: whether the policy for peers that do not read concerns it: ``slow_consumer``. What the
+                protocol says is kept, be it that older messages make room.
+
+        Where the policy is to close, a full outbox ends the session: ``Closed`` then comes from the next
+        :meth:`handle_deadline`, which is due at once. A session that has ended takes nothing.
+
+        Raises:
+            MessageError: it is not droppable, and larger than a whole outbox.
         """
-        if self.can_send and self._push(frame):
+        if not self.can_send:
+            return False
+        if not droppable:
+            self.demand_small(frame)
+            is_taken = self._keep(frame)
+        else:
+            is_taken = self.outbox.push(frame) or self._make_room_and_push(frame)
+        if is_taken:
             self.messages_sent += 1
+        return is_taken
+
+    def demand_small(self, frame: bytes) -> None:
+        """Raise :class:`MessageError` if ``frame`` is larger than a whole outbox, however empty."""
+        limit = self.outbox.limit
+        if len(frame) > limit:
+            words = f"a message of {len(frame)} bytes is larger than outbox_limit, {limit}"
+            raise MessageError("PAYLOAD_TOO_LARGE", words)
+
+    # --- An outbox that is full -------------------------------------------------------------------------
+
+    def _make_room_and_push(self, frame: bytes) -> bool:
+        """Do with ``frame``, which does not fit, what the policy says; return whether it is in there."""
+        outbox, policy = self.outbox, self.config.slow_consumer
+        if len(frame) > outbox.limit:
+            self._drop(1, f"one of {len(frame)} bytes is larger than outbox_limit")  # whoever reads
+            return False
+        if policy == "close":
+            self._cut_slow_peer()
+            return False
+        if policy == "drop_oldest":
+            self._drop(outbox.make_room_for(frame))
+        if outbox.push(frame):
+            return True
+        self._drop(1)
+        return False
+
+    def _keep(self, data: bytes) -> bool:
+        if self._aborted:
+            return False
+        outbox = self.outbox
+        if not outbox.has_room_for(data):
+            if self.config.slow_consumer != "close":
+                self._drop(outbox.make_room_for(data))
+            if not outbox.has_room_for(data):
+                self._cut_slow_peer()
+                return False
+        outbox.keep(data)
+        return True
+
+    def _cut_slow_peer(self) -> None:
+        self.messages_dropped += 1
+        error = SlowConsumer(f"the peer does not read: more than {self.outbox.limit} bytes wait for it")
+        self.abort(Closed(1006, "", error))
+
+    def _drop(self, count: int, reason: str = "the peer does not read") -> None:
+        """Count messages that are dropped, and tell of it once, until the peer has read."""
+        self.messages_dropped += count
+        if count and not self.outbox.is_dropping:
+            self.outbox.is_dropping = True
+            if self.on_dropped is not None:
+                self.on_dropped(reason)
 
     def request(self, ack: str, event: str, data: object, now: float, *, timeout: float) -> PendingAck:
         """Send a request; its answer, or what became of it, will finish the returned entry.

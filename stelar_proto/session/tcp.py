@@ -57,7 +57,7 @@ class TcpSession(Session):
         hello = self._encode(Hello(client_id))
         self.client_id = client_id
         self._enter(State.OPEN)
-        self._push(hello)
+        self._keep(hello)
 
     def refuse(self, status: int, message: str) -> None:
         self._demand_connecting()

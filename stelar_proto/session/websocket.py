@@ -73,7 +73,7 @@ class WebSocketSession(WebSocketChannel, Session):
         self._enter(State.OPEN)
         self._flush_codec()
         if hello is not None:
-            self._push(hello)
+            self._keep(hello)
 
     # --- The wire -------------------------------------------------------------------------------------------
 

@@ -170,6 +170,8 @@ class Connection:
         if self._last_words is not None:
             outgoing.append(self._last_words)
             self._last_words = None
+        if not outgoing:
+            return b""
         if len(outgoing) == 1:
             return outgoing.pop()
         data = b"".join(outgoing)

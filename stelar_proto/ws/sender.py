@@ -54,6 +54,8 @@ class Sender:
             self._out.append(self._last_words)
             self._last_words = None
         out = self._out
+        if not out:
+            return b""
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stelar_proto.channel import Outbox
@@ -133,3 +133,115 @@ def test_append_takes_a_frame_whatever_the_limit_and_tells_that_it_is_congested(
     assert outbox.take() == b"x" * 100 + b"y" * 5000
     assert not outbox.congested
     assert outbox.has_room_for(b"z" * 1000)
+
+
+def test_what_is_kept_leaves_in_its_turn_and_is_never_dropped() -> None:
+    outbox = Outbox(10)
+    outbox.push(b"aaa")
+    outbox.keep(b"K")
+    outbox.push(b"bbb")
+    outbox.push(b"ccc")
+    assert (len(outbox), outbox.size, outbox.kept_size) == (4, 10, 1)
+    assert outbox.make_room_for(b"dddd") == 2
+    outbox.push(b"dddd")
+    assert outbox.take() == b"Kcccdddd"
+    assert (len(outbox), outbox.size, outbox.kept_size, outbox.taken) == (0, 0, 0, 8)
+
+
+def test_nothing_is_dropped_where_that_would_not_help() -> None:
+    outbox = Outbox(10)
+    outbox.keep(b"KKKKK")
+    outbox.push(b"aaa")
+    assert outbox.make_room_for(b"x" * 6) == 0
+    assert outbox.make_room_for(b"x" * 5) == 1
+    assert outbox.take() == b"KKKKK"
+
+
+def test_what_is_kept_is_taken_whatever_the_limit_and_congests() -> None:
+    outbox = Outbox(1000, high_water=100, low_water=10)
+    outbox.keep(b"x" * 100)
+    assert not outbox.congested
+    outbox.keep(b"y" * 2000)
+    assert (outbox.size, outbox.congested) == (2100, True)
+    assert outbox.clear() == 2
+    assert (outbox.size, outbox.kept_size, outbox.congested) == (0, 0, False)
+
+
+def test_a_write_of_both_kinds_has_about_64_kib_or_one_larger_frame() -> None:
+    outbox = Outbox(1 << 30)
+    outbox.keep(b"K" * (WRITE + 1))
+    outbox.push(b"a" * WRITE)
+    outbox.keep(b"k")
+    outbox.push(b"b" * (WRITE - 1))
+    assert [len(write) for write in iter(outbox.take, b"")] == [WRITE + 1, WRITE, WRITE]
+
+
+class Naive:
+    """The same with a list: each frame, and whether it is kept."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.frames: list[tuple[bytes, bool]] = []
+
+    @property
+    def size(self) -> int:
+        return sum(len(frame) for frame, _ in self.frames)
+
+    def make_room_for(self, frame: bytes) -> int:
+        if sum(len(kept) for kept, is_kept in self.frames if is_kept) + len(frame) > self.limit:
+            return 0
+        dropped = 0
+        while self.size + len(frame) > self.limit:
+            oldest = next(entry for entry in self.frames if not entry[1])
+            self.frames.remove(oldest)
+            dropped += 1
+        return dropped
+
+    def take(self) -> bytes:
+        data = b""
+        while self.frames and (not data or len(data) + len(self.frames[0][0]) <= WRITE):
+            data += self.frames.pop(0)[0]
+        return data
+
+
+@given(
+    st.integers(1, 300_000),
+    st.lists(
+        st.tuples(st.sampled_from(["push", "make room", "keep", "take", "clear"]), st.integers(1, 100_000)),
+        max_size=60,
+    ),
+)
+@example(
+    100_000,
+    [("push", 60_000), ("keep", 10), ("push", 30_000), ("make room", 50_000), ("take", 1), ("keep", 5)],
+)
+def test_both_kinds_leave_in_order_within_the_bound_as_with_a_list(
+    limit: int, steps: list[tuple[str, int]]
+) -> None:
+    outbox, naive, taken = Outbox(limit), Naive(limit), 0
+    for number, (step, size) in enumerate(steps):
+        frame = bytes((number,)) * size
+        match step:
+            case "take":
+                data = outbox.take()
+                assert data == naive.take()
+                taken += len(data)
+            case "clear":
+                assert outbox.clear() == len(naive.frames)
+                naive.frames.clear()
+            case "keep":
+                outbox.keep(frame)
+                naive.frames.append((frame, True))
+            case _:
+                if step == "make room":
+                    assert outbox.make_room_for(frame) == naive.make_room_for(frame)
+                fits = naive.size + size <= limit
+                assert outbox.has_room_for(frame) is fits
+                assert outbox.push(frame) is fits
+                if fits:
+                    naive.frames.append((frame, False))
+        held = naive.size
+        assert (outbox.size, len(outbox), outbox.taken) == (held, len(naive.frames), taken)
+        assert outbox.kept_size == sum(len(kept) for kept, is_kept in naive.frames if is_kept)
+        if step in ("take", "clear") and held <= min(16 * 1024, limit // 8):
+            assert not outbox.congested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import ssl
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trustme
 from anyio.abc import SocketStream
@@ -362,6 +364,31 @@ async def test_a_peer_that_vanishes_ends_the_handler(world: World, caplog: pytes
                 pass
             assert await ended.next() == 1006
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("how", ["send", "wait_closed"])
+async def test_a_close_behind_messages_that_nobody_reads_is_answered(world: World, how: str) -> None:
+    unread = Inbox()
+
+    async def handle(connection: Any) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while how == "send":
+                await connection.send("tick")
+                await anyio.lowlevel.checkpoint()
+        await connection.wait_closed()
+        messages = []
+        with pytest.raises(ConnectionClosed, match="4000"):  # noqa: PT012
+            while True:
+                messages.append(await connection.recv())
+        unread(messages)
+
+    numbers = [str(number) for number in range(300)]
+    async with conversation(world, handle, close_timeout=1000) as (_, client):
+        for number in numbers:
+            await client.send(number)
+        await client.close(4000)
+        assert client.close_code == 4000
+        assert await unread.next() == numbers
 
 
 async def test_a_body_that_raises_or_is_cancelled_closes_the_connection(world: World) -> None:

@@ -238,3 +238,47 @@ async def test_on_trio_a_nursery_starts_the_server_and_learns_the_port(world: Wo
                 assert await client.recv() == "hola"
             nursery.cancel_scope.cancel()
         assert server.connections == ()
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+async def test_a_handler_that_stops_its_server_is_not_waited_for(world: World, in_a_task: bool) -> None:
+    stopped = Inbox()
+
+    async def stop(connection: Any) -> None:
+        try:
+            if in_a_task:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(server.stop)
+            else:
+                await server.stop()
+        finally:  # stopping cancels handlers, and may cancel this one
+            stopped(connection)
+
+    with anyio.fail_after(PATIENCE):
+        server = serve(world, stop, shutdown_timeout=1000)
+        await server.start()
+        async with world.package.connect_websocket(url_of(server)) as client:
+            with pytest.raises(ConnectionClosed, match="1001: Server shutting down"):
+                await client.recv()
+            connection = await stopped.next()
+            assert connection.close_code == 1001
+
+
+async def test_a_handler_of_another_server_is_waited_for(world: World) -> None:
+    """Who stops a server from a handler of a second one is no handler of the first."""
+    keeper = Keeper()
+
+    async def stop_other(_: Any) -> None:
+        await other.stop()
+
+    with anyio.fail_after(PATIENCE):
+        other = serve(world, keeper, shutdown_timeout=1000)
+        async with other, serve(world, stop_other) as server:
+            async with world.package.connect_websocket(url_of(other)) as client:
+                await keeper.connections.next()
+                async with world.package.connect_websocket(url_of(server)):
+                    with pytest.raises(ConnectionClosed, match="1001: Server shutting down"):
+                        await client.recv()
+                    assert keeper.ended.waiting == 0
+                    keeper.released.set()
+                    await keeper.ended.next()

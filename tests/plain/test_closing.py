@@ -193,6 +193,32 @@ def test_an_orderly_close_does_not_wait_for_a_reader_that_may_not_be_there(house
     assert peer.heard() == [(CLOSE, b"\x03\xe8")]
 
 
+def test_an_orderly_close_does_not_wait_for_messages_where_all_do_is_send(house: House) -> None:
+    connection, peer = house.open(inbox_limit=2)
+    house.run(connection.send("tick"))
+    peer.say(*map(str, range(20)))
+    peer.close(4000, b"why")
+    assert [first for first, _ in peer.heard()] == [TEXT, CLOSE]
+    with pytest.raises(ConnectionClosed, match="4000: why"):
+        house.run(connection.send("tock"))
+    assert [house.run(connection.recv()) for _ in range(20)] == [str(number) for number in range(20)]
+    with pytest.raises(ConnectionClosed, match="4000: why"):
+        house.run(connection.recv())
+
+
+def test_who_has_sent_and_received_may_still_answer(house: House) -> None:
+    connection, peer = house.open()
+    cancelled = house.start(connection.recv())
+    house.cancel(cancelled)
+    house.run(connection.send("tick"))
+    peer.stream.send(peer.frame(TEXT, b"x") + peer.close_frame(1000))
+    assert [first for first, _ in peer.heard()] == [TEXT]
+    assert house.run(connection.recv()) == "x"
+    house.run(connection.send("answer"))
+    house.start(connection.recv())
+    assert [first for first, _ in peer.heard()] == [TEXT, CLOSE]
+
+
 def test_a_held_end_is_what_a_closed_error_tells(house: House) -> None:
     connection, peer = house.open()
     peer.stream.send(peer.frame(TEXT, b"x") + peer.close_frame(4000, b"why"))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stelar_proto.errors import ConnectionClosed, SlowConsumer
+from stelar_proto.plain import WebSocketConnection
 from tests.plain.house import BINARY, CLOSE, PING, PONG, TEXT, House
+from tests.support.virtual import VirtualTask
 
 KIB = 1024
 
@@ -80,6 +84,68 @@ def test_a_peer_that_is_not_read_is_asked_and_not_judged_by_its_silence(house: H
     assert [first for first, _ in peer.heard()] == [PING]
     house.loop.advance(1)
     assert not connection.is_open
+
+
+def look_out(house: House, connection: WebSocketConnection, how: str) -> VirtualTask[Any]:
+    match how:
+        case "send":
+            return house.start(connection.send("tick"))
+        case "send_fragments":
+            return house.start(connection.send_fragments(["ti", "ck"]))
+        case "ping":
+            return house.start(connection.ping())
+        case _:
+            return house.start(connection.wait_closed())
+
+
+@pytest.mark.parametrize("how", ["send", "send_fragments", "ping", "wait_closed"])
+def test_who_looks_out_for_what_stands_behind_the_messages_has_more_of_them_read(
+    house: House, how: str
+) -> None:
+    connection, peer = house.open(inbox_limit=2)
+    transport = peer.stream.transport
+    for number in range(31):
+        peer.say(str(number))
+    assert not transport.is_reading
+    task = look_out(house, connection, how)
+    assert transport.is_reading
+    if how == "ping":
+        ping = next(payload for first, payload in peer.heard() if first == PING)
+        peer.stream.send(peer.frame(PONG, ping))
+        assert task.is_done
+    watching = house.start(connection.wait_closed())
+    peer.close(4000)
+    peer.stream.end()
+    assert watching.is_done
+    assert house.start(connection.wait_closed()).is_done
+    assert (task.is_done, connection.close_code) == (True, 4000)
+    assert [house.run(connection.recv()) for _ in range(31)] == [str(number) for number in range(31)]
+
+
+@pytest.mark.parametrize("how", ["send", "ping"])
+def test_looking_out_is_bounded_in_messages_and_in_bytes(house: House, how: str) -> None:
+    for size, count in ((0, 2 * 16), (100, 10)):
+        other = House(house.role)
+        connection, peer = other.open(inbox_limit=2, inbox_size=1000)
+        look_out(other, connection, how)
+        for _ in range(count - 1):
+            peer.say("x" * size)
+        assert peer.stream.transport.is_reading
+        peer.say("x" * size)
+        assert not peer.stream.transport.is_reading
+        other.close()
+
+
+def test_who_receives_has_as_many_messages_read_as_ever(house: House) -> None:
+    connection, peer = house.open(inbox_limit=2)
+    house.run(connection.send("tick"))
+    house.cancel(house.start(connection.recv()))
+    peer.say("a")
+    assert peer.stream.transport.is_reading
+    peer.say("b")
+    assert not peer.stream.transport.is_reading
+    house.run(connection.send("tock"))
+    assert not peer.stream.transport.is_reading
 
 
 def test_a_close_of_ours_reads_on_to_the_peers(house: House) -> None:

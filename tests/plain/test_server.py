@@ -494,6 +494,28 @@ def test_a_handler_may_stop_the_server_it_runs_in(serving: House) -> None:
         _ = server.runtime
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_handler_that_stops_the_server_is_not_waited_for(serving: House, is_gone: bool) -> None:
+    gate, done = VirtualEvent(), []
+
+    async def stop(connection: WebSocketConnection) -> None:
+        await gate.wait()
+        await serving.server.stop()
+        done.append(connection)
+
+    serving.serve(stop, shutdown_timeout=1000)
+    peer = serving.raw_client()
+    if is_gone:
+        peer.stream.reset()
+    gate.set()
+    serving.loop.run_until_idle()
+    if not is_gone:
+        assert not done
+        peer.close(1001)
+        peer.stream.end()
+    assert len(done) == 1
+
+
 def test_async_with_starts_and_stops(serving: House) -> None:
     server = VirtualWebSocketServer(serving.network, lambda connection: None)
 

@@ -10,6 +10,7 @@ import pytest
 from stelar_proto.errors import MessageError
 from stelar_proto.messages import JSON
 from stelar_proto.server import Context
+from stelar_proto.server.context import ClientInfo
 from stelar_proto.session import Session
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from tests.server.house import House, heard_by
@@ -162,9 +163,9 @@ def test_a_broadcast_is_encoded_once_per_wire_and_everybody_gets_the_same_bytes(
         monkeypatch.setattr(cls, "encode_frame", encode_frame)
     send_frame = Session.send_frame
 
-    def note_frame(self: Session, frame: bytes) -> None:
+    def note_frame(self: Session, frame: bytes, *, droppable: bool) -> bool:
         sent.append(frame)
-        send_frame(self, frame)
+        return send_frame(self, frame, droppable=droppable)
 
     monkeypatch.setattr(Session, "send_frame", note_frame)
     assert house.server.broadcast("news", [1]) == 5
@@ -247,6 +248,26 @@ def test_what_one_wire_cannot_say_reaches_nobody() -> None:
     house.close()
 
 
+def test_a_broadcast_leaves_at_once_where_the_loop_gathers_what_is_written(house: House, wire: str) -> None:
+    clients = [house.connect(wire) for _ in range(3)]
+    for peer in house.server.hub:
+        assert peer.transport is not None
+        peer.transport.gathers = True
+    clients[1].stream.stop_reading()
+    house.server.to_id("c3", "first")
+    assert house.server.broadcast("second", 2) == 3
+    # It goes past nobody's outbox in which something waits, and into that of who does not read.
+    assert heard_by(*clients) == [[("event", "second", 2)], [], []]
+    sent = [peer.session.messages_sent for peer in house.server.hub]
+    assert sent == [1, 1, 2]
+    clients[1].stream.read_on()
+    assert heard_by(*clients) == [
+        [],
+        [("event", "second", 2)],
+        [("event", "first", None), ("event", "second", 2)],
+    ]
+
+
 # --- Clients that do not read -----------------------------------------------------------------------------
 
 
@@ -264,6 +285,59 @@ def test_a_client_that_does_not_read_is_cut_and_its_losses_are_counted(house: Ho
     assert slow.stream.is_cut
     assert gone == [{"code": 1006, "reason": ""}]
     assert server.get_stats().dropped_messages == cut_at + 1
+    house.close()
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_a_client_that_does_not_read_misses_is_counted_and_reported_once(
+    wire: str, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House()
+    server = house.serve(outbox_limit=1000, slow_consumer=policy)
+    infos: list[ClientInfo] = []
+    server.on_connection(lambda ctx: infos.append(ctx.client_info))
+    slow = house.connect(wire)
+    for round_ in range(2):
+        slow.heard()
+        slow.stream.stop_reading()
+        results = [server.to_id("c1", "x", "y" * 100) for _ in range(20)]
+        house.loop.advance(0)
+        assert results == sorted(results, reverse=True)
+        assert all(results) is (policy == "drop_oldest")
+        records = [record for record in caplog.records if "the peer does not read" in record.getMessage()]
+        assert [record.__dict__["client_id"] for record in records] == ["c1"] * (round_ + 1)
+        assert records[0].__dict__["slow_consumer"] == policy
+        assert records[0].__dict__["messages_dropped"] >= 1
+        assert 0 < records[0].__dict__["outbox_size"] <= 1000
+        slow.stream.read_on()
+        received = len(slow.heard())
+        assert server.get_stats().dropped_messages == (20 - received) * (round_ + 1)
+        assert infos[0].messages_dropped == server.get_stats().dropped_messages > 0
+    house.leave(slow)
+    assert server.get_stats().dropped_messages == (20 - received) * 2
+    house.close()
+
+
+def test_an_answer_that_no_outbox_can_hold_is_an_error_that_the_requester_reads(wire: str) -> None:
+    house = House()
+    server = house.serve(outbox_limit=1000)
+    server.on_ack("large", lambda ctx: "y" * 1000)
+    client = house.connect(wire)
+    client.stream.send(client.request("name", "large", None, "7"))
+    [(kind, *_)] = client.heard()
+    assert kind == "error"
+    house.close()
+
+
+def test_a_room_whose_name_no_outbox_can_hold_is_not_joined(wire: str) -> None:
+    house = House()
+    server = house.serve(outbox_limit=260)
+    client = house.connect(wire)
+    client.stream.send(client.room("join", "r" * 256))
+    client.stream.send(client.request("a" * 200, "b" * 200, None, "7"))
+    assert client.heard() == []
+    assert (server.get_rooms(), server.get_clients()) == ([], ["c1"])
+    assert server.get_stats().invalid_messages == 1
     house.close()
 
 

@@ -478,8 +478,9 @@ def test_a_question_that_nobody_waits_for_any_more_is_forgotten(scene: Scene) ->
 def test_a_question_that_finds_the_outbox_full_ends_at_once(wire: str) -> None:
     scene = Scene(wire, outbox_limit=2000)
     scene.stream.stop_reading()
+    scene.session.send(Event("x", "x" * 1500))
     with pytest.raises(ConnectionLost, match="does not read"):
-        scene.loop.run(scene.endpoint.ask("name", "question", "x" * 2000, timeout=5))
+        scene.loop.run(scene.endpoint.ask("name", "question", "x" * 1500, timeout=5))
     assert scene.stream.is_cut
 
 

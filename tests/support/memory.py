@@ -60,6 +60,7 @@ class VirtualTransport:
         self.opened_at = loop.now
         self.local_address: Address | None = ("127.0.0.1", 3000)
         self.remote_address = remote_address
+        self.gathers = False
         self.is_reading = True
         self.pauses = 0
         """How often reading was paused."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
 from random import Random
 from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
@@ -67,6 +68,7 @@ class VirtualTask(Generic[T]):
         self.is_awaited = is_awaited
         self._loop = loop
         self._coroutine = coroutine
+        self._context = copy_context()
         self._waits_for: VirtualEvent | None = None
         self._is_cancelled = False
         self._result: T
@@ -105,9 +107,9 @@ class VirtualTask(Generic[T]):
         try:
             if self._is_cancelled:
                 self._is_cancelled = False
-                event = self._coroutine.throw(Cancelled())
+                event = self._context.run(self._coroutine.throw, Cancelled())
             else:
-                event = self._coroutine.send(None)
+                event = self._context.run(self._coroutine.send, None)
         except StopIteration as stop:
             self._result, self.is_done = stop.value, True
         except BaseException as error:
