@@ -12,7 +12,7 @@ from stelar_proto.errors import (
     StelarError,
 )
 from stelar_proto.plain import WebSocketConnection
-from stelar_proto.server import ClientInfo, Context, HttpResponse, Namespace, RateLimit, Stats
+from stelar_proto.server import ClientInfo, ConnectContext, Context, HttpResponse, Namespace, RateLimit, Stats
 
 from .client import StelarClient
 from .server import StelarServer
@@ -21,6 +21,7 @@ from .websocket import WebSocketServer, connect_websocket, serve_websocket
 __all__ = [
     "AckTimeout",
     "ClientInfo",
+    "ConnectContext",
     "ConnectError",
     "ConnectionClosed",
     "ConnectionLost",

@@ -34,9 +34,8 @@ from .namespace import Namespace
 from .peer import Peer
 from .throttle import Throttle
 
-_SETTLE_TIME = (
-    0.15  # for limiters and trackers that are told of the last clients; part of what a stop may take
-)
+# For limiters and trackers that are told of the last clients; part of what a stop may take.
+_SETTLE_TIME = 0.15
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
@@ -60,9 +59,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self.hooks = Hooks(lambda: self.config.hooks, self.logger)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
-        self._background = Background(self.logger)
-        self.throttle = Throttle(self._background, self.logger)
-        self.gate = Gate(self, self._background)
+        self.background = Background(self.logger)
+        self.throttle = Throttle(self.background, self.logger)
+        self.gate = Gate(self, self.background)
         self._make_formats()
         self._counters = Counters()
         self._started_at = 0.0
@@ -166,7 +165,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
             invalid_messages=counters.invalid_messages,
             dropped_messages=counters.dropped_messages + sum(s.messages_dropped for s in sessions),
             refused_actions=counters.refused_actions,
-            total_rooms=self._room_count(),
+            total_rooms=self.count_rooms(),
             uptime=self.runtime.now() - self._started_at if self._runtime is not None else 0.0,
             memory_bytes=self.memory_bytes(),
             rate_limited_messages=self.throttle.limited_messages,
@@ -199,8 +198,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         for namespace in self._namespaces.values():
             namespace.begin_anew()
         self.throttle.begin()
-        self._background.begin(runtime)
-        self._sweep = Sweep(self._sweeps, self._background, runtime.now())
+        self.background.begin(runtime)
+        self._sweep = Sweep(self._sweeps, self.background, runtime.now())
         self._deadlines.schedule(self._sweep)
 
     def _sweeps(self) -> Iterator[Call]:
@@ -233,7 +232,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     async def _end(self, runtime: Runtime) -> None:
         try:
-            await self._background.settle(_SETTLE_TIME)
+            await self.background.settle(_SETTLE_TIME)
         finally:
             await super()._end(runtime)
 
@@ -274,25 +273,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         backlog = self.config.hook_backlog
         self.logger.warning("refused a join, a leave or a broadcast: %d wait for an async hook", backlog)
 
-    def may_join(self, peer: Peer, room: str) -> bool:
-        """Tell whether ``peer`` can be put into ``room`` within the limits."""
-        if room in peer.rooms or not peer.session.can_send:
-            return False
-        current, limit = len(peer.rooms), self.config.max_rooms_per_client
-        if current >= limit:
-            self.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, current)
-            peer.tell("on_max_rooms_per_client_reached", room=room, limit=limit, current=current)
-            return False
-        if peer.namespace.hub.has_room(room):
-            return True
-        current, limit = self._room_count(), self.config.max_rooms
-        if current >= limit:
-            self.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, current)
-            peer.tell("on_max_rooms_reached", room=room, limit=limit, current=current)
-            return False
-        return True
-
-    def _room_count(self) -> int:
+    def count_rooms(self) -> int:
+        """Return how many rooms there are, in all namespaces."""
         return sum(namespace.hub.room_count for namespace in self._namespaces.values())
 
     def remove(self, peer: Peer, end: Closed) -> None:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import Handler, is_awaitable
-from stelar_proto.errors import FrameTooLarge, HandlerError, MessageError, MessageTooBig
+from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
-    JOINED_ROOM,
-    LEFT_ROOM,
     AckRequest,
     Binary,
     Event,
@@ -23,13 +21,13 @@ from stelar_proto.messages import (
 )
 from stelar_proto.session import Deferred, Dispatcher, Session
 from stelar_proto.session import Event as SessionEvent
-from stelar_proto.session.arguments import check_payload, check_room_name
+from stelar_proto.session.arguments import check_payload
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
+from . import moves
 from .context import Context
-from .hooks import Call
 from .ip_tracking import Place
-from .line import Action, Line
+from .line import Line
 from .rate_limits import Allowance
 from .reply import Reply
 from .throttle import costly_name
@@ -49,7 +47,6 @@ class Peer(Dispatcher):
     """
 
     __slots__ = (
-        "_line",
         "_metadata",
         "allowance",
         "connected_at",
@@ -57,6 +54,7 @@ class Peer(Dispatcher):
         "is_admitted",
         "is_pending",
         "left_rooms",
+        "line",
         "namespace",
         "place",
         "protocol",
@@ -82,7 +80,8 @@ class Peer(Dispatcher):
         """Whether its middleware is under way."""
         self.left_rooms: tuple[str, ...] = ()
         """Where it was when it went."""
-        self._line: Line | None = None
+        self.line: Line | None = None
+        """What waits for a hook; there from the first time that something may have to."""
         self.allowance = Allowance()
         self.place: Place | None = None
         """Its place among the connections of its address, from when that is known."""
@@ -154,57 +153,12 @@ class Peer(Dispatcher):
     # --- Rooms ------------------------------------------------------------------------------------------
 
     def join_room(self, room: str) -> bool:
-        """Enter ``room`` and confirm it; False if the client is in it already, gone, or over a limit."""
-        check_room_name(room)
-        # What cannot be confirmed must not happen, so the words come first.
-        confirmation = self.session.format.encode_frame(Event(JOINED_ROOM, room))
-        self.session.demand_small(confirmation)
-
-        def enter() -> bool:
-            return self.namespace.hub.join(self, room) and self.send_frame(confirmation, droppable=False)
-
-        return self._do(
-            "on_client_join_room", "join-room", room, partial(self.server.may_join, self, room), enter
-        )
+        """Enter ``room`` and confirm it; False if it did not, or if a hook has yet to say whether it may."""
+        return moves.join(self, room)
 
     def leave_room(self, room: str) -> bool:
-        """Leave ``room`` and confirm it; False if the client was not in it."""
-
-        def leave() -> bool:
-            self.namespace.hub.leave(self, room)
-            self.send(Event(LEFT_ROOM, room))
-            return True
-
-        return self._do("on_client_leave_room", "leave-room", room, lambda: room in self.rooms, leave)
-
-    def _do(
-        self, hook: str, event: str, room: str, is_possible: Callable[[], bool], act: Callable[[], bool]
-    ) -> bool:
-        """Do something that ``hook`` may refuse, behind what waits for such a hook already."""
-        hooks = self.server.hooks
-        is_waiting = self._line is not None and self._line.is_busy
-        if hooks.is_running(hook) or not (hook in hooks or is_waiting):
-            return is_possible() and act()
-        arguments = {**self._about(Context(self, event, room)), "room": room}
-        if hook == "on_client_leave_room":
-            arguments["is_disconnect"] = False
-        return self._get_line().do(Action(hook, arguments, is_possible, act)) > 0
-
-    def tell(self, hook: str, **arguments: Any) -> None:
-        """Tell a hook about the client, behind what waits for one already."""
-        if hook in self.server.hooks:
-            self._get_line().tell(hook, {"client_id": self.id, **arguments})
-
-    def _get_line(self) -> Line:
-        if self._line is None:
-            self._line = self.server.make_line()
-        return self._line
-
-    def _about(self, context: Context) -> dict[str, Any]:
-        return {"client_id": self.id, "namespace": self.namespace.path, "ctx": context}
-
-    def _settle(self) -> Deferred | None:
-        return None if self._line is None else self._line.settle()
+        """Leave ``room`` and confirm it; False as above."""
+        return moves.leave(self, room)
 
     # --- What comes in ----------------------------------------------------------------------------------
 
@@ -234,10 +188,10 @@ class Peer(Dispatcher):
                     self.join_room(room)
                 except MessageError as error:
                     return server.receive_invalid(self, f"a room could not be joined: {error}")
-                return self._settle()
+                return moves.settle(self)
             case Leave(room):
                 self.leave_room(room)
-                return self._settle()
+                return moves.settle(self)
             case UpgradeRequested(request):
                 go_on = partial(server.admission.ask, self, request)
                 return self.after(server.gate.identify(self, request), go_on)
@@ -322,25 +276,14 @@ class Peer(Dispatcher):
     def greet(self) -> Deferred | None:
         """Run the hook and the handlers of a new client, in front of everything it says."""
         context = Context(self, "connect")
-        arguments = {"remote_address": self.remote_address, "transport": self.protocol}
-        told = self.server.hooks.tell(("on_client_connect", {**self._about(context), **arguments}))
-        return self._call_behind(told, self.namespace.connection_handlers, context)
+        return self._call_behind(moves.tell_arrival(context), self.namespace.connection_handlers, context)
 
     def _part(self, end: Closed) -> Deferred | None:
         """Run the hooks and the handlers of a client that has gone, behind everything it said."""
-        how = {"code": end.code, "reason": end.reason}
-        context = Context(self, "disconnect", how)
-        calls: list[Call] = []
-        if isinstance(end.error, MessageTooBig | FrameTooLarge):
-            sizes = {"size": end.error.size, "limit": end.error.limit}
-            calls.append(("on_payload_too_large", {"client_id": self.id, **sizes}))
-        about = self._about(context)
-        calls += (
-            ("on_client_leave_room", {**about, "room": room, "is_disconnect": True})
-            for room in self.left_rooms
-        )
-        calls.append(("on_client_disconnect", {**about, **how, "remote_address": self.remote_address}))
-        return self._call_behind(self.server.hooks.tell(*calls), self.namespace.disconnect_handlers, context)
+        context = Context(self, "disconnect", {"code": end.code, "reason": end.reason})
+        told = moves.tell_departure(context, end)
+        rest = self._call_behind(told, self.namespace.disconnect_handlers, context)
+        return None if rest is None else self.server.background.hold(rest)
 
     def _call_behind(
         self, told: Deferred | None, handlers: Sequence[Handler], context: Context

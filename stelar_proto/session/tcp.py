@@ -93,6 +93,8 @@ class TcpSession(Session):
                     events.append(Invalid(f"a {event.type.name} frame came in front of the Connect frame"))
             else:
                 self._receive_end(event.error)  # type: ignore[union-attr]  # Closed is the only other event
+        if self.state is _CONNECTING and self.role is Role.SERVER:
+            self.codec.data_to_send()  # pongs are for those who were taken in: the Connect frame comes first
 
     def _receive_end(self, error: PeerError | None) -> None:
         if isinstance(error, FrameError):
@@ -109,13 +111,6 @@ class TcpSession(Session):
 
     def _encode(self, message: Message) -> bytes:
         return self._payloads.encode_frame(message)
-
-    def _flush_codec(self) -> None:
-        data = self.codec.data_to_send()
-        if self.state is _CONNECTING and self.role is Role.SERVER:
-            return  # a pong, and the Connect frame has to be the first
-        if data:
-            self._keep(data)
 
     def _ping(self) -> None:
         self.codec.send_frame(FrameType.PING)

@@ -64,6 +64,30 @@ async def test_coming_and_going_is_told(world: World, wire: str, is_async: bool)
         assert await log.next() == "disconnected"
 
 
+@pytest.mark.feature("on_client_disconnect", "on_disconnect", "graceful_shutdown")
+async def test_a_server_that_stops_lets_goodbyes_come_to_their_end(world: World, wire: str) -> None:
+    log = Inbox()
+
+    async def forget(client_id: str, **_: Any) -> None:
+        await anyio.sleep(0.05)
+        log("hook")
+
+    with anyio.fail_after(PATIENCE):
+        server = world.server(hooks={"on_client_disconnect": forget})
+
+        @server.on_disconnect
+        async def say_so(ctx: Any) -> None:
+            await anyio.sleep(0.05)
+            log("handler")
+
+        async with server:
+            client = world.client(server, wire)
+            await client.connect()
+        assert log.waiting == 2
+        assert await log.take(2) == ["hook", "handler"]
+        await client.disconnect()
+
+
 @pytest.mark.feature("on_client_join_room", "on_client_leave_room")
 async def test_joins_and_leaves_are_told_and_what_goes_leaves_too(
     world: World, wire: str, is_async: bool
@@ -315,3 +339,16 @@ async def test_a_hook_may_put_a_client_into_a_room_or_out_of_the_house(
             assert reason == "not you"
             assert joined.waiting == 0
             await client.wait_closed()
+
+
+@pytest.mark.feature("hooks", "on_before_broadcast")
+async def test_hooks_decide_after_a_restart_too(world: World, wire: str, is_async: bool) -> None:
+    with anyio.fail_after(PATIENCE):
+        asked = Inbox()
+        server = world.server(hooks=hooks_of(asked, is_async, "on_before_broadcast"))
+        for number in range(2):
+            async with server, world.client(server, wire) as client:
+                news = inbox_of(client, "news")
+                server.broadcast("news", number)
+                assert await news.next() == number
+            assert (await asked.next())[1]["data"] == number

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stelar_proto.errors import MessageError, StateError
 from stelar_proto.server import HOOKS, Context, RateLimit, ServerConfig
@@ -655,7 +657,11 @@ def test_a_hook_that_is_cancelled_stops_nobody_behind_it(house: House, wire: str
     server = house.serve(hooks={"on_client_join_room": doubt})
     server.on_ack("rooms", lambda ctx: sorted(ctx.client_info.rooms))
     client = house.connect(wire)
+    contexts: list[Context] = []
+    server.on("ctx", contexts.append)
+    client.say("ctx")
     join(client, "a")
+    contexts[0].join_room("behind")  # nobody is there to ask about it any more
     client.stream.send(client.request("rooms", "rooms"))
     with pytest.raises(asyncio.CancelledError):  # as the loop does with what a task raised
         doubt.answer(house, asyncio.CancelledError())
@@ -664,6 +670,24 @@ def test_a_hook_that_is_cancelled_stops_nobody_behind_it(house: House, wire: str
     join(client, "b")
     doubt.answer(house, True)
     assert heard(house, client) == [("event", "joined-room", "b")]
+    assert [told["room"] for told in doubt.asked] == ["a", "b"]
+
+
+def test_a_hook_that_waits_when_the_server_stops_is_cancelled(house: House, wire: str) -> None:
+    left: list[str] = []
+
+    async def wait(**_: Any) -> None:
+        try:
+            await house.loop.sleep(1000)
+        except BaseException as error:
+            left.append(type(error).__name__)
+            raise
+
+    server = house.serve(hooks={"on_before_broadcast": wait, "on_client_join_room": wait})
+    join(house.connect(wire))
+    server.broadcast("x")
+    house.loop.run(server.stop())
+    assert left == ["Cancelled", "Cancelled"]
 
 
 def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> None:
@@ -683,6 +707,43 @@ def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> 
     server.broadcast("x", 3)
     house.loop.run_until_idle()
     assert [told["data"] for told in doubt.asked] == [3]
+
+
+def test_a_server_that_stops_lets_goodbyes_come_to_their_end_but_not_for_ever(
+    house: House, wire: str
+) -> None:
+    log: list[str] = []
+    seconds = [1.0]
+
+    async def forget(client_id: str, **_: Any) -> None:
+        await house.loop.sleep(seconds[0])
+        log.append(f"hook {client_id}")
+
+    async def say_so(ctx: Context) -> None:
+        await house.loop.sleep(1)
+        log.append(f"handler {ctx.id}")
+
+    server = house.serve(hooks={"on_client_disconnect": forget}, shutdown_timeout=5)
+    server.on_disconnect(say_so)
+    client = house.connect(wire)
+    stopping = house.loop.start(server.stop())
+    house.loop.run_until_idle()
+    house.leave(client)
+    house.loop.advance(1.5)
+    assert (log, stopping.is_done) == (["hook c1"], False)
+    house.loop.advance(0.5)
+    assert (log, stopping.is_done) == (["hook c1", "handler c1"], True)
+
+    seconds[0] = 100.0
+    server.start_now()
+    house.connect(wire).stream.reset()
+    stopping = house.loop.start(server.stop())
+    house.loop.advance(4.9)
+    assert not stopping.is_done
+    house.loop.advance(0.6)
+    assert stopping.is_done
+    assert len(log) == 2
+    assert house.loop.tasks == []
 
 
 # --- Hooks that do something themselves -------------------------------------------------------------------
@@ -723,20 +784,43 @@ def test_nor_what_it_broadcasts_later_but_others_meanwhile_it_is(house: House, w
     assert house.loop.tasks == []
 
 
-def test_a_hook_may_put_a_client_into_rooms(house: House, wire: str) -> None:
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_hook_may_put_a_client_into_rooms(house: House, wire: str, is_async: bool) -> None:
     def enter(ctx: Context, **_: Any) -> None:
-        assert ctx.join_room("lobby")
+        ctx.join_room("lobby")
 
     asked: list[str] = []
 
     def follow(ctx: Context, room: str, **_: Any) -> None:
         asked.append(room)
-        ctx.join_room(f"{room} too")
+        assert ctx.join_room(f"{room} too")
 
-    server = house.serve(hooks={"on_client_connect": enter, "on_client_join_room": follow})
+    async def follow_later(**arguments: Any) -> None:
+        await house.loop.sleep(1)
+        follow(**arguments)
+
+    hooks = {"on_client_connect": enter, "on_client_join_room": follow_later if is_async else follow}
+    server = house.serve(hooks=hooks)
     house.connect(wire)
+    house.loop.advance(10)
     assert server.get_rooms() == ["lobby too", "lobby"]
     assert asked == ["lobby"]
+
+
+def test_a_hook_that_is_only_told_may_do_what_it_is_told_about(house: House, wire: str) -> None:
+    contexts: list[Context] = []
+    told: list[str] = []
+
+    def try_again(room: str, **_: Any) -> None:
+        told.append(room)
+        assert not contexts[0].join_room(f"{room} again")
+
+    server = house.serve(hooks={"on_max_rooms_per_client_reached": try_again}, max_rooms_per_client=1)
+    server.on_connection(contexts.append)
+    client = house.connect(wire)
+    join(client, "a")
+    join(client, "b")
+    assert told == ["b"]
 
 
 def test_a_limit_holds_for_what_a_hook_does(house: House, wire: str) -> None:
@@ -803,3 +887,63 @@ def test_lines_belong_to_servers_that_run(house: House) -> None:
     house.loop.run(server.stop())
     with pytest.raises(StateError, match="start it first"):
         server.make_line()
+
+
+# --- Many of them at random -------------------------------------------------------------------------------
+
+ACTIONS = st.lists(st.tuples(st.sampled_from(["join", "leave"]), st.sampled_from("ab")), max_size=8)
+WAYS = st.sampled_from([None, "plain", "async"])
+
+
+@given(
+    ACTIONS,
+    WAYS,
+    WAYS,
+    st.lists(st.booleans(), min_size=8, max_size=8),
+    st.booleans(),
+    st.sampled_from(["ws", "tcp"]),
+)
+def test_the_order_of_the_calls_holds_whatever_has_to_be_awaited(
+    actions: list[tuple[str, str]],
+    joining: str | None,
+    leaving: str | None,
+    answers: list[bool],
+    is_asked_by_the_client: bool,
+    wire: str,
+) -> None:
+    """The oracle does one after the other."""
+    house = House()
+    ways = {"join": joining, "leave": leaving}
+    waiting = list(answers)
+
+    def ask(**_: Any) -> object:
+        return waiting.pop(0)
+
+    async def ask_later(**_: Any) -> object:
+        await house.loop.sleep(1)
+        return waiting.pop(0)
+
+    by_way: dict[str, Callable[..., object]] = {"plain": ask, "async": ask_later}
+    server = house.serve(hooks={f"on_client_{name}_room": by_way[way] for name, way in ways.items() if way})
+    contexts: list[Context] = []
+    server.on_connection(contexts.append)
+    client = house.connect(wire)
+    for action, room in actions:
+        if is_asked_by_the_client:
+            client.stream.send(client.room(action, room))
+        elif action == "join":
+            contexts[0].join_room(room)
+        else:
+            contexts[0].leave_room(room)
+    house.loop.advance(10)
+
+    rooms, told, left = set[str](), [], list(answers)
+    for action, room in actions:
+        if (room in rooms) == (action == "leave") and (ways[action] is None or left.pop(0)):
+            rooms ^= {room}
+            told.append(("event", "joined-room" if action == "join" else "left-room", room))
+    assert contexts[0].client_info.rooms == rooms
+    assert heard(house, client) == told
+    assert waiting == left
+    assert house.loop.tasks == []
+    house.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hypothesis import settings
@@ -11,17 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from stelar_proto.errors import HandlerError
-from stelar_proto.server import Context
+from stelar_proto.server import ConnectContext, Context
 from tests.server.house import House
 from tests.support.memory import RawStream
 from tests.support.strictness import assertions_raised
-from tests.support.wires import CLIENTS, UPGRADE, Heard, RawClient
+from tests.support.wires import CLIENTS, UPGRADE, Heard, RawClient, upgrade_to
 
-ROOMS = st.sampled_from(["r", "s", "sala ñ", "x" * 256])
+ROOMS = st.sampled_from(["r", "s", "sala ñ", "x" * 256, "closed"])
 WIRES = st.sampled_from(["ws", "tcp"])
 EVENTS = st.sampled_from(["say", "fail", "slow", "leave", "unknown", "flood"])
 MAX_CONNECTIONS = 4
 MAX_ROOMS_PER_CLIENT = 2
+THINKING = 0.5
+"""How long the middleware of the game takes."""
 
 LOGGER = logging.getLogger("machine")
 LOGGER.propagate = False
@@ -66,7 +69,9 @@ class ServerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.house = House()
+        hooks = {"on_client_join_room": self.may_join, "on_before_broadcast": self.may_send}
         server = self.server = self.house.serve(
+            hooks=hooks,
             logger=LOGGER,
             max_connections=MAX_CONNECTIONS,
             max_rooms_per_client=MAX_ROOMS_PER_CLIENT,
@@ -79,22 +84,40 @@ class ServerMachine(RuleBasedStateMachine):
         self.streams: list[RawStream] = []
         self.came: list[str] = []
         self.gone: list[str] = []
-        server.on_connection(lambda ctx: self.came.append(ctx.id))
-        server.on_disconnect(self.note_gone)
-        server.on("say", lambda ctx: ctx.broadcast("said", ctx.data))
-        server.on("flood", lambda ctx: server.broadcast("flood", "y" * 900))
-        server.on("leave", lambda ctx: ctx.disconnect(4000, "you asked for it"))
-        server.on("slow", lambda ctx: self.house.loop.sleep(1))
-        server.on("fail", self.fail)
-        server.on("fail", self.fail_later)
-        server.on_ack("fail", self.fail)
-        server.on_ack("slow", self.fail_later)
-        server.on_ack("same", lambda ctx: ctx.data)
+        self.game = server.of("/game")
+        self.game.use(self.think_about_it)
+        for namespace in (server, self.game):
+            namespace.on_connection(lambda ctx: self.came.append(ctx.id))
+            namespace.on_disconnect(self.note_gone)
+            namespace.on("say", lambda ctx: ctx.broadcast("said", ctx.data))
+            namespace.on("flood", lambda ctx, namespace=namespace: namespace.broadcast("flood", "y" * 900))
+            namespace.on("leave", lambda ctx: ctx.disconnect(4000, "you asked for it"))
+            namespace.on("slow", lambda ctx: self.house.loop.sleep(1))
+            namespace.on("fail", self.fail)
+            namespace.on("fail", self.fail_later)
+            namespace.on_ack("fail", self.fail)
+            namespace.on_ack("slow", self.fail_later)
+            namespace.on_ack("same", lambda ctx: ctx.data)
+
+    async def think_about_it(self, ctx: ConnectContext, go_on: Callable[[], Awaitable[None]]) -> None:
+        await self.house.loop.sleep(THINKING)
+        await go_on()
+
+    def may_join(self, room: str, ctx: Context, **_: Any) -> object:
+        assert room not in ctx.client_info.rooms
+        return self.decide_later() if room == "s" else room != "closed"
+
+    async def decide_later(self) -> None:
+        await self.house.loop.sleep(0.5)
+        raise RuntimeError("on purpose")
+
+    def may_send(self, event: str, **_: Any) -> object:
+        return self.decide_later() if event == "flood" else None
 
     def note_gone(self, ctx: Context) -> None:
         self.gone.append(ctx.id)
         assert ctx.client_info.rooms == frozenset()
-        assert ctx.id not in self.server.get_clients()
+        assert ctx.id not in self.ids()
         ctx.broadcast("gone", ctx.id)
         raise RuntimeError("on purpose")
 
@@ -109,16 +132,34 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(target=clients, wire=WIRES)
     def connect(self, wire: str) -> Any:
-        is_full = len(self.server.get_clients()) >= MAX_CONNECTIONS
+        return self.come(wire, "/", 0)
+
+    @rule(target=clients)
+    def connect_to_the_game(self) -> Any:
+        return self.come("ws", "/game", THINKING)
+
+    def come(self, wire: str, path: str, patience: float) -> Any:
+        is_full = len(self.ids()) >= MAX_CONNECTIONS
         stream = self.open_stream(wire)
+        raw = CLIENTS[wire](stream)
+        raw.ask(path)
+        self.house.loop.advance(patience)
         if is_full:
-            if wire == "ws":
-                stream.send(UPGRADE)
             assert stream.has_ended
             return multiple()
-        client = Client(CLIENTS[wire](stream).open())
+        client = Client(raw.enter())
         self.everybody.append(client)
         return client
+
+    @rule(seconds=st.sampled_from([0, THINKING / 2]), resets=st.booleans())
+    def ask_for_the_game_and_go(self, seconds: float, resets: bool) -> None:
+        stream = self.open_stream("ws")
+        stream.send(upgrade_to("/game"))
+        self.house.loop.advance(seconds)
+        stream.reset() if resets else stream.end()
+
+    def ids(self) -> list[str]:
+        return self.server.get_clients() + self.game.get_clients()
 
     def open_stream(self, wire: str) -> RawStream:
         stream = self.house.stream(wire)
@@ -184,8 +225,9 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(client=clients, code=st.sampled_from([1000, 1001, 4000]))
     def be_disconnected(self, client: Client, code: int) -> None:
-        is_here = client.id in self.server.get_clients()
-        assert self.server.disconnect(client.id, code, "go") is is_here
+        for namespace in (self.server, self.game):
+            is_here = client.id in namespace.get_clients()
+            assert namespace.disconnect(client.id, code, "go") is is_here
         self.house.loop.run_until_idle()
 
     # --- What must hold ---------------------------------------------------------------------------------
@@ -193,17 +235,19 @@ class ServerMachine(RuleBasedStateMachine):
     @invariant()
     def the_registries_agree(self) -> None:
         server = self.server
-        ids = server.get_clients()
+        ids = self.ids()
         assert len(ids) == len(set(ids)) <= MAX_CONNECTIONS
         assert set(ids) <= set(self.came)
         assert not set(ids) & set(self.gone)
         stats = server.get_stats()
         assert stats.active_connections == stats.ws_connections + stats.tcp_connections == len(ids)
         assert stats.total_connections == len(self.came)
-        assert stats.total_rooms == len(server.get_rooms())
-        for room in server.get_rooms():
-            assert server.get_room_members(room)
-            assert set(server.get_room_members(room)) <= set(ids)
+        assert stats.total_rooms == len(server.get_rooms()) + len(self.game.get_rooms())
+        for namespace in (server, self.game):
+            for room in namespace.get_rooms():
+                assert room != "closed"
+                assert namespace.get_room_members(room)
+                assert set(namespace.get_room_members(room)) <= set(namespace.get_clients())
         assert server.virtual_runtime.deadline is not None or not server._peers
 
     @invariant()
@@ -211,10 +255,9 @@ class ServerMachine(RuleBasedStateMachine):
         for client in self.everybody:
             client.listen()
             is_open = not any(kind == "closed" for kind, *_ in client.heard)  # behind a close nothing is told
-            if client.reads and is_open and client.id in self.server.get_clients():
-                rooms = {
-                    room for room in self.server.get_rooms() if client.id in self.server.get_clients(room)
-                }
+            if client.reads and is_open and client.id in self.ids():
+                namespace = self.server if client.id in self.server.get_clients() else self.game
+                rooms = {room for room in namespace.get_rooms() if client.id in namespace.get_clients(room)}
                 assert client.rooms() == rooms
                 assert len(rooms) <= MAX_ROOMS_PER_CLIENT
 
@@ -229,7 +272,8 @@ class ServerMachine(RuleBasedStateMachine):
         self.strictness.__exit__(None, None, None)
         server = self.server
         stats = server.get_stats()
-        assert (server.get_clients(), server.get_rooms(), len(server._peers), len(server._deadlines)) == (
+        rooms = server.get_rooms() + self.game.get_rooms()
+        assert (self.ids(), rooms, len(server._peers), len(server._deadlines)) == (
             [],
             [],
             0,

@@ -45,7 +45,15 @@ class RawClient:
         self._buffer = b""
 
     def open(self, path: str = "/") -> RawClient:
-        """Say what a client says first, and hear the answer; ``path`` concerns WebSocket only."""
+        """Ask to be taken in, and hear that it was so; ``path`` concerns WebSocket only."""
+        self.ask(path)
+        return self.enter()
+
+    def ask(self, path: str = "/") -> None:
+        """Say what a client says first."""
+
+    def enter(self) -> RawClient:
+        """Hear the answer."""
         raise NotImplementedError
 
     def say(self, event: str, data: object = None) -> None:
@@ -95,8 +103,10 @@ class RawClient:
 class WebSocketClient(RawClient):
     kind = "ws"
 
-    def open(self, path: str = "/") -> RawClient:
+    def ask(self, path: str = "/") -> None:
         self.stream.send(upgrade_to(path))
+
+    def enter(self) -> RawClient:
         head, _, self._buffer = self.stream.take().partition(b"\r\n\r\n")
         assert head.startswith(ACCEPTED), head
         self.id = head.partition(b"Sec-Stelar-Client-Id: ")[2].decode()
@@ -178,7 +188,7 @@ def _read_envelope(fields: dict[str, Any]) -> Heard:
 class TcpClient(RawClient):
     kind = "tcp"
 
-    def open(self, path: str = "/") -> RawClient:
+    def enter(self) -> RawClient:
         self.heard()
         assert self.id is not None
         return self

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stelar_proto.errors import FrameError, MessageError
+from stelar_proto.errors import FrameError, FrameTooLarge, MessageError
 from stelar_proto.tcp import EVENT_FIELDS, Dialect, Event, FrameReceived, FrameType, encode_frame
 from stelar_proto.tcp.frames import DEFAULT_MAX_FRAME_SIZE, MAX_HEAD_SIZE, judge_frame, parse_frames
 
@@ -200,6 +200,12 @@ def test_a_wrong_frame_is_left_alone_with_all_behind_it(wrong: bytes) -> None:
 )
 def test_of_an_incomplete_frame_the_bytes_up_to_the_next_rule_are_needed(there: int, needed: int) -> None:
     assert judge_frame(b"\0\0\0\x0d\x01\0\x04file\x00\xff"[:there], DOCUMENTED, LIMIT) == needed
+
+
+def test_a_frame_over_the_limit_is_reported_with_its_size() -> None:
+    with pytest.raises(FrameTooLarge, match="a frame of 65 bytes; the limit is 64 bytes") as caught:
+        judge_frame(b"\0\0\0\x41", DOCUMENTED, 64)
+    assert (caught.value.code, caught.value.size, caught.value.limit) == ("FRAME_TOO_LARGE", 65, 64)
 
 
 def test_the_message_of_an_unknown_type_names_the_dialect_and_its_codes() -> None:

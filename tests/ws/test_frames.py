@@ -251,5 +251,8 @@ def test_a_frame_over_the_limit_is_too_big_and_one_at_the_limit_is_not(masked: b
     header = read_header(frame(0x82, bytes(1000), masked=masked), 0, masked, 1000)
     assert header is not None
     assert header.size == 1000
-    with pytest.raises(MessageTooBig, match="a frame of 1001 bytes is announced, the limit is 1000"):
+    with pytest.raises(
+        MessageTooBig, match="a frame of 1001 bytes is announced, the limit is 1000"
+    ) as caught:
         read_header(frame(0x82, bytes(1001), masked=masked)[:4], 0, masked, 1000)
+    assert (caught.value.size, caught.value.limit) == (1001, 1000)

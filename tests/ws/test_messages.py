@@ -216,8 +216,9 @@ def test_a_message_has_so_many_fragments_and_no_more() -> None:
         frames = [(TEXT, False, b"a"), (CONTINUATION, False, b""), (CONTINUATION, True, b"b")]
         assert read(reader, *frames)[-1] == TextReceived("ab")
     read(reader, (TEXT, False, b""), (CONTINUATION, False, b""), (CONTINUATION, False, b""))
-    with pytest.raises(MessageTooBig, match="a message has more than 3 frames"):
+    with pytest.raises(MessageTooBig, match="a message has more than 3 frames") as caught:
         reader.begin(CONTINUATION, True, 0)
+    assert (caught.value.size, caught.value.limit) == (4, 3)
 
 
 def test_parts_are_handed_out_as_they_come() -> None:
