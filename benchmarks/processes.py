@@ -28,6 +28,8 @@ from load import PATIENCE, ServerFailed
 # A server that takes so much of the processor in so much time, seconds, has nothing to do but to say so.
 IDLE_CPU, IDLE_TIME = 0.002, 0.02
 
+PATIENCE_AT_FIRST = 60.0  # seconds; all begin at once, on one processor
+
 Announce: TypeAlias = Callable[[int], None]
 """To be called with the port once the server listens on it."""
 
@@ -58,7 +60,7 @@ class ServerProcess:
         self.library, self.loop = library, loop
         self.port = 0
         self._control, theirs = socket.socketpair()
-        self._control.settimeout(PATIENCE)
+        self._control.settimeout(PATIENCE_AT_FIRST)
         self._answers = self._control.makefile("rb")
         command = [sys.executable, str(Path(__file__).with_name(program)), library, loop]
         self._process = subprocess.Popen(command, stdin=theirs.fileno())
@@ -75,6 +77,7 @@ class ServerProcess:
             print(f"{self} is left out: {missing} is not installed (pip install {self.library})")
             return False
         self.port = answer["port"]
+        self._control.settimeout(PATIENCE)
         return True
 
     def mark(self) -> Mark:

@@ -7,9 +7,9 @@ from typing import Any
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
+from stelar_system.tls import client_context
 
 from .dialing import dial
-from .tls import client_context
 from .transport import AsyncioRuntime
 
 

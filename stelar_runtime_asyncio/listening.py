@@ -3,70 +3,84 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
+import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from stelar_proto.channel import Endpoint, Lifecycle
+from stelar_proto.channel import Endpoint, Place
+from stelar_system.listening import SystemLifecycle
+from stelar_system.sockets import Listener, known_addresses, listen_error, open_listeners
 
-from .process import listen_error
-from .tls import TlsOption, server_context
 from .transport import AsyncioRuntime, EndpointProtocol
 
 P = TypeVar("P", bound=Endpoint)
 
+_ACCEPTS_PER_TURN = 64
 
-class Listening(Lifecycle[P]):
-    """asyncio's part of a server; the application comes behind it among the bases.
 
-    Arguments:
-        tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
-        arguments, options: the application's.
+class Listening(SystemLifecycle[P]):
+    """asyncio's part of a server; the application comes behind it among the bases."""
 
-    Raises:
-        OSError: the certificate cannot be read.
-    """
-
-    def __init__(self, *arguments: Any, tls: TlsOption = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._tls = server_context(tls)
-        self._listeners: list[asyncio.Server] = []
+    _listening: tuple[asyncio.Task[None], ...] = ()
 
     def _make_runtime(self) -> AsyncioRuntime:
         return AsyncioRuntime(self.handle_deadlines)
 
-    async def _listen(self, kind: str, host: str, port: int) -> int:
+    async def _listen(self, place: Place) -> int:
         runtime = self.runtime
         assert isinstance(runtime, AsyncioRuntime)
+        try:
+            addresses = known_addresses(place)
+            if addresses is None:
+                addresses = await asyncio.get_running_loop().getaddrinfo(
+                    place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+                self._demand_starting(runtime)
+            listeners = open_listeners(place, addresses)
+        except OSError as error:
+            raise listen_error(error, place) from error
+        port = listeners[0].port
+        for listener in listeners:
+            task = runtime.start_task(self._accept(place.kind, listener, runtime))
+            # Behind whatever the loop still does with the socket, and even if the task never began.
+            task.add_done_callback(_closer(listener))
+            self._listening += (task,)
+        return port
+
+    def _stop_listening(self) -> None:
+        for task in self._listening:
+            task.cancel()
+        self._listening = ()
+
+    async def _accept(self, kind: str, listener: Listener, runtime: AsyncioRuntime) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            for _ in range(_ACCEPTS_PER_TURN):  # of those that wait already; it does not yield by itself
+                try:
+                    connection, _address = await loop.sock_accept(listener.socket)
+                except OSError as error:
+                    await asyncio.sleep(self.accept_failed(error))
+                else:
+                    runtime.start_task(self._take_in(kind, connection, runtime))
+            await asyncio.sleep(0)
+
+    async def _take_in(self, kind: str, connection: socket.socket, runtime: AsyncioRuntime) -> None:
+        context, config = self._tls.context, self.config
 
         def attach(protocol: EndpointProtocol) -> Endpoint | None:
             # A connection whose TLS handshake was under way when the server stopped comes too late.
             return self.connected(kind, protocol) if self._runtime is runtime else None
 
-        def make_protocol() -> EndpointProtocol:
-            return EndpointProtocol(runtime, attach, close_timeout=self.config.close_timeout)
-
         try:
-            listener = await asyncio.get_running_loop().create_server(
-                make_protocol,
-                host,
-                port,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self.config.connect_timeout,
-                ssl_shutdown_timeout=None if self._tls is None else self.config.close_timeout,
-                backlog=1024,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: EndpointProtocol(runtime, attach, close_timeout=config.close_timeout),
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else config.connect_timeout,
+                ssl_shutdown_timeout=None if context is None else config.close_timeout,
             )
         except OSError as error:
-            raise listen_error(error, host, port) from error
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
-
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+            self.logger.info("the TLS handshake failed: %s", error)
 
     async def serve_forever(self) -> None:
         """Serve until :meth:`stop` is called, SIGINT or SIGTERM comes, or this is cancelled; then stop.
@@ -75,27 +89,15 @@ class Listening(Lifecycle[P]):
         """
         if self._runtime is None:
             await self.start()
-        restore = self._handle_signals()
+        unwatch = self._watch_signals(asyncio.get_running_loop().call_soon_threadsafe)
         try:
             await self._serve_until_stopped()
         finally:
             try:
                 await self.stop()
             finally:
-                restore()
+                unwatch()
 
-    def _handle_signals(self) -> Callable[[], None]:
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        loop = asyncio.get_running_loop()
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        for number in previous:
-            loop.add_signal_handler(number, self.request_stop)
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)
-
-        return restore
+def _closer(listener: Listener) -> Callable[[object], None]:
+    return lambda _: listener.close()

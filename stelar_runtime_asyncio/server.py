@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from stelar_proto.server import Peer, ServerApplication
+from stelar_system.tls import TlsOption
 
 from .listening import Listening
-from .process import memory_bytes
-from .tls import TlsOption
 
 
 class StelarServer(Listening[Peer], ServerApplication):
@@ -35,6 +34,3 @@ class StelarServer(Listening[Peer], ServerApplication):
 
     def __init__(self, *, tls: TlsOption = None, **options: Any) -> None:
         super().__init__(tls=tls, **options)
-
-    def memory_bytes(self) -> int:
-        return memory_bytes()

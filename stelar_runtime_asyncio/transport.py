@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
@@ -27,7 +28,9 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._on_deadline = on_deadline
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # what was spawned
+        self._own_tasks: set[asyncio.Task[None]] = set()
+        self._resting: tuple[WaitableEvent, asyncio.Task[Any] | None] | None = None  # and who asked for it
         self._dirty: list[EndpointProtocol] = []
         self.clock = time.perf_counter
         self.wall_clock = time.time
@@ -56,8 +59,30 @@ class AsyncioRuntime:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget_task)
         return task.cancel
+
+    def _forget_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._note_rest()
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``coroutine``, which belongs to the runtime: nobody waits for it; :meth:`close` cancels it."""
+        task = self._loop.create_task(coroutine)
+        self._own_tasks.add(task)
+        task.add_done_callback(self._own_tasks.discard)
+        return task
+
+    def set_when_rested(self, event: WaitableEvent) -> None:
+        """Set ``event`` as soon as nothing runs that was spawned, the caller aside."""
+        self._resting = (event, asyncio.current_task())
+        self._note_rest()
+
+    def _note_rest(self) -> None:
+        if self._resting is not None:
+            event, caller = self._resting
+            if len(self._tasks) == (caller in self._tasks):
+                event.set()
 
     def set_timer(self, deadline: float | None) -> None:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
@@ -76,14 +101,37 @@ class AsyncioRuntime:
         for protocol in dirty:
             protocol.flush()
 
-    async def close(self) -> None:
-        """Stop the timer and cancel what was spawned, the caller aside; return when all of it has ended."""
-        self.set_timer(None)
-        tasks = self._tasks - {asyncio.current_task()}
-        for task in tasks:
+    async def cancel_tasks(self, timeout: float) -> None:
+        """Cancel what was spawned, the caller aside; wait for it, and for what is spawned meanwhile."""
+        for task in _but_current(self._tasks):
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._wait_for_tasks(timeout)
+
+    async def close(self, timeout: float | None = None) -> int:
+        """Stop the timer and cancel what was spawned, the caller aside; return how much has not ended."""
+        self.set_timer(None)
+        # What ends behind it may have been spawned meanwhile; and some who are cancelled go on, once.
+        for _ in range(2):
+            for task in _but_current(self._tasks | self._own_tasks):
+                task.cancel()
+            await self._wait_for_tasks(None if timeout is None else timeout / 2, self._own_tasks)
+        return sum(not task.done() for task in _but_current(self._tasks | self._own_tasks))
+
+    async def _wait_for_tasks(
+        self, timeout: float | None, others: AbstractSet[asyncio.Task[None]] = frozenset()
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                while tasks := _but_current(self._tasks | others):
+                    await asyncio.wait(tasks)
+        except TimeoutError:
+            pass
+
+
+def _but_current(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    # Also those whose callbacks have yet to be called, with which they are really over.
+    current = asyncio.current_task()
+    return {task for task in tasks if task is not current}
 
 
 _MANY = 16

@@ -10,9 +10,9 @@ import trio
 
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
+from stelar_system.tls import client_context
 
 from .dialing import dial
-from .tls import client_context
 from .transport import TrioRuntime
 
 

@@ -2,96 +2,88 @@
 
 from __future__ import annotations
 
-import errno
-import signal
-import ssl
-import threading
-from collections.abc import AsyncIterator
+import socket
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
-from stelar_proto.channel import Endpoint, Lifecycle
+from stelar_proto.channel import Endpoint, Place
+from stelar_system.listening import SystemLifecycle
+from stelar_system.sockets import Listener, known_addresses, listen_error, open_listeners
 
-from .process import listen_error
-from .tls import TlsOption, server_context
 from .transport import Stream, StreamTransport, TrioRuntime
 
 P = TypeVar("P", bound=Endpoint)
 
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
-_RESOURCE_PAUSE = 0.1
 
+class Listening(SystemLifecycle[P]):
+    """trio's part of a server; the application comes behind it among the bases."""
 
-class Listening(Lifecycle[P]):
-    """trio's part of a server; the application comes behind it among the bases.
-
-    Arguments:
-        tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
-        arguments, options: the application's.
-
-    Raises:
-        OSError: the certificate cannot be read.
-    """
-
-    def __init__(self, *arguments: Any, tls: TlsOption = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._tls = server_context(tls)
-        self._listening: list[trio.CancelScope] = []
+    _listening: tuple[trio.CancelScope, ...] = ()
 
     def _make_runtime(self) -> TrioRuntime:
         return TrioRuntime(self.handle_deadlines)
 
-    async def _listen(self, kind: str, host: str, port: int) -> int:
+    async def _listen(self, place: Place) -> int:
         runtime = self.runtime
         assert isinstance(runtime, TrioRuntime)
         try:
-            listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+            addresses = known_addresses(place)
+            if addresses is None:
+                addresses = await trio.socket.getaddrinfo(
+                    place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+                self._demand_starting(runtime)
+            listeners = open_listeners(place, addresses)
         except OSError as error:
-            raise listen_error(error, host, port) from error
+            raise listen_error(error, place) from error
+        port = listeners[0].port
         for listener in listeners:
             scope = trio.CancelScope()
-            self._listening.append(scope)
-            runtime.nursery.start_soon(self._accept, kind, listener, scope, runtime)
-        bound: int = listeners[0].socket.getsockname()[1]
-        return bound
+            self._listening += (scope,)
+            runtime.nursery.start_soon(self._accept, place.kind, listener, scope, runtime)
+        return port
 
     def _stop_listening(self) -> None:
         for scope in self._listening:
             scope.cancel()
-        self._listening.clear()
+        self._listening = ()
 
     @trio.lowlevel.enable_ki_protection
     async def _accept(
-        self, kind: str, listener: trio.SocketListener, scope: trio.CancelScope, runtime: TrioRuntime
+        self, kind: str, listener: Listener, scope: trio.CancelScope, runtime: TrioRuntime
     ) -> None:
-        with listener.socket, scope:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        raise
-                    # Connections wait in the backlog until others have ended.
-                    self.logger.error("cannot accept connections for a moment: %s", error)
-                    await trio.sleep(_RESOURCE_PAUSE)
-                else:
-                    runtime.nursery.start_soon(self._serve_stream, kind, runtime, stream)
+        accepting = trio.socket.from_stdlib_socket(listener.socket)
+        with accepting, scope:
+            try:
+                while True:
+                    try:
+                        connection, _address = await accepting.accept()
+                    except OSError as error:
+                        await trio.sleep(self.accept_failed(error))
+                    else:
+                        stream = trio.SocketStream(connection)
+                        runtime.nursery.start_soon(self._take_in, kind, runtime, stream)
+            finally:
+                listener.close()
 
     @trio.lowlevel.enable_ki_protection
-    async def _serve_stream(self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream) -> None:
+    async def _take_in(self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream) -> None:
         opened_at = runtime.now()
-        stream = plain if self._tls is None else await self._secure(plain, self._tls)
+        stream = await self._secure(plain, opened_at + self.config.connect_timeout)
         if stream is not None:
             transport = StreamTransport(runtime, stream, opened_at)
             await transport.run(partial(self.connected, kind))
 
-    async def _secure(self, plain: trio.SocketStream, context: ssl.SSLContext) -> Stream | None:
+    async def _secure(self, plain: trio.SocketStream, deadline: float) -> Stream | None:
+        context = self._tls.context
+        if context is None:
+            return plain
         stream = trio.SSLStream(plain, context, server_side=True, https_compatible=False)
         try:
-            with trio.fail_after(self.config.connect_timeout):
+            with trio.fail_at(deadline):
                 await stream.do_handshake()
         except BaseException as error:
             await trio.aclose_forcefully(stream)
@@ -104,7 +96,8 @@ class Listening(Lifecycle[P]):
     async def serve(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until :meth:`stop` is called or this is cancelled; for ``await nursery.start(server.serve)``.
 
-        Starts the server if it is not running; gives the WebSocket port to ``nursery.start``.
+        Starts the server if it is not running; gives the WebSocket port to ``nursery.start``. Signals are the
+        program's.
         """
         if self._runtime is None:
             await self.start()
@@ -120,21 +113,13 @@ class Listening(Lifecycle[P]):
 
         Starts the server if it is not running. A second signal cuts the connections that are left.
         """
-        if threading.current_thread() is not threading.main_thread():
-            await self.serve()
-            return
         if self._runtime is None:
             await self.start()
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            runtime = self.runtime
-            assert isinstance(runtime, TrioRuntime)
-            runtime.nursery.start_soon(self._handle_signals, signals)
+        unwatch = self._watch_signals(trio.lowlevel.current_trio_token().run_sync_soon)
+        try:
             await self.serve()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
-        async for _ in signals:
-            self.request_stop()
+        finally:
+            unwatch()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -42,7 +42,10 @@ class TrioRuntime:
         self._dirty: list[StreamTransport] = []
         self._dirty_event = trio.Event()
         self.nursery: trio.Nursery
-        self._ended = trio.Event()
+        self._started, self._ended = trio.Event(), trio.Event()
+        self._spawned: dict[trio.CancelScope, trio.lowlevel.Task | None] = {}  # whose it is, once it runs
+        # What is set when nothing that was spawned is left, but for whose task asked for it.
+        self._resting: tuple[WaitableEvent, trio.lowlevel.Task | None] | None = None
         self.now = trio.current_time
         self.clock = trio.current_time
         self.wall_clock = time.time
@@ -57,17 +60,16 @@ class TrioRuntime:
         so not wrapped into a group, and entering and leaving are plain calls, as they are on asyncio. Each of
         them is protected against KeyboardInterrupt, which is so raised in trio's main task.
         """
-        started = trio.Event()
-        trio.lowlevel.spawn_system_task(self._run, started, context=contextvars.copy_context())
+        trio.lowlevel.spawn_system_task(self._run, context=contextvars.copy_context())
         with trio.CancelScope(shield=True):  # a tick; without it, close() would find nothing to close yet
-            await started.wait()
+            await self._started.wait()
 
-    async def _run(self, started: trio.Event) -> None:
+    async def _run(self) -> None:
         try:
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self._run_timer)
                 self.nursery.start_soon(self._run_flushes)
-                started.set()
+                self._started.set()
         finally:
             self._ended.set()
 
@@ -79,23 +81,71 @@ class TrioRuntime:
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
         scope = trio.CancelScope()
-        self.nursery.start_soon(_run_coroutine, coroutine, scope)
+        self._spawned[scope] = None
+        self.nursery.start_soon(self._run_spawned, coroutine, scope)
         return scope.cancel
 
-    async def close(self) -> None:
-        """Cancel everything that still runs; return when all of it has ended, unless it is the caller."""
-        self.nursery.cancel_scope.cancel()
-        if not self._runs_the_caller():
-            with trio.CancelScope(shield=True):
-                await self._ended.wait()
+    @trio.lowlevel.enable_ki_protection
+    async def _run_spawned(self, coroutine: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
+        self._spawned[scope] = trio.lowlevel.current_task()
+        try:
+            with scope:
+                await coroutine
+        except BaseExceptionGroup as group:
+            # Cancelled, and tasks of its own raised on their way out. What is let out of here but a
+            # cancellation would end the whole of trio's run.
+            cancelled, rest = group.split(trio.Cancelled)
+            if rest is not None:
+                _logger.error("a task raised while it was cancelled", exc_info=rest)
+            if cancelled is not None:
+                raise cancelled from None
+        except SystemExit as error:
+            _logger.error("a task wanted to exit, which only the main task can do", exc_info=error)
+        finally:
+            del self._spawned[scope]
+            self._note_rest()
 
-    def _runs_the_caller(self) -> bool:
+    def set_when_rested(self, event: WaitableEvent) -> None:
+        """Set ``event`` as soon as nothing runs that was spawned, the caller aside."""
+        self._resting = (event, self._task_of_the_caller())
+        self._note_rest()
+
+    def _note_rest(self) -> None:
+        if self._resting is not None:
+            event, caller = self._resting
+            if all(task is not None and task is caller for task in self._spawned.values()):
+                event.set()
+
+    async def cancel_tasks(self, timeout: float) -> None:
+        """Cancel what was spawned, the caller aside; wait for it, and for what is spawned meanwhile."""
+        caller = self._task_of_the_caller()
+        for scope, task in self._spawned.items():
+            if task is None or task is not caller:
+                scope.cancel()
+        rested = trio.Event()
+        self.set_when_rested(rested)
+        await self.wait_for(rested, timeout)
+
+    async def close(self, timeout: float | None = None) -> int:
+        """Cancel everything that still runs; return how much has not ended, unless it is the caller."""
+        if not self._started.is_set():  # start() is still under way; it takes a tick
+            with trio.CancelScope(shield=True):
+                await self._started.wait()
+        self.nursery.cancel_scope.cancel()
+        if self._task_of_the_caller() is None:
+            deadline = inf if timeout is None else trio.current_time() + timeout
+            with trio.CancelScope(shield=True, deadline=deadline):
+                await self._ended.wait()
+        return 0 if self._ended.is_set() else len(self.nursery.child_tasks)
+
+    def _task_of_the_caller(self) -> trio.lowlevel.Task | None:
+        """Return which of the tasks in the nursery the caller is, or belongs to."""
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         while task is not None and task.parent_nursery is not None:
             if task.parent_nursery is self.nursery:
-                return True
+                return task
             task = task.parent_nursery.parent_task
-        return False
+        return None
 
     def set_timer(self, deadline: float | None) -> None:
         """Call ``on_deadline`` at ``deadline``, and not when it was to be called before."""
@@ -122,23 +172,6 @@ class TrioRuntime:
             dirty, self._dirty = self._dirty, []
             for transport in dirty:
                 transport.flush()
-
-
-@trio.lowlevel.enable_ki_protection
-async def _run_coroutine(coroutine: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
-    try:
-        with scope:
-            await coroutine
-    except BaseExceptionGroup as group:
-        # Cancelled, and tasks of its own raised on their way out. What is let out of here but a cancellation
-        # would end the whole of trio's run.
-        cancelled, rest = group.split(trio.Cancelled)
-        if rest is not None:
-            _logger.error("a task raised while it was cancelled", exc_info=rest)
-        if cancelled is not None:
-            raise cancelled from None
-    except SystemExit as error:
-        _logger.error("a task wanted to exit, which only the main task can do", exc_info=error)
 
 
 class StreamTransport:

@@ -18,10 +18,10 @@ from stelar_proto.plain import (
     WebSocketConnector,
     WebSocketEndpoint,
 )
+from stelar_system.tls import TlsOption, client_context
 
 from .dialing import dial
 from .listening import Listening
-from .tls import TlsOption, client_context
 from .transport import TrioRuntime
 
 
@@ -60,8 +60,8 @@ class Connector(WebSocketConnector):
 
 def serve_websocket(
     handler: ConnectionHandler,
-    host: str = "127.0.0.1",
-    port: int = 8765,
+    host: str | None = None,
+    port: int | None = None,
     *,
     tls: TlsOption = None,
     **options: Unpack[ServeOptions],
@@ -81,7 +81,8 @@ def serve_websocket(
 
     Arguments:
         handler: called with each :class:`WebSocketConnection`; when it returns, the connection is closed.
-        host, port: where to listen; port 0 picks a free one, which ``get_port()`` tells.
+        host, port: where to listen, 127.0.0.1 and 8765 by default; port 0 picks a free one, which
+            ``get_port()`` tells. Options in their place are ``unix_path`` and ``sock``.
         tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
         options: see :class:`~stelar_proto.plain.ServeConfig`: ``subprotocols``, ``origins``,
             ``process_request``, ``max_size`` …

@@ -18,7 +18,7 @@ import stelar_runtime_trio
 
 ROOT = Path(__file__).parent.parent
 PROTO = ROOT / "stelar_proto"
-PACKAGES = ("stelar_proto", "stelar_runtime_asyncio", "stelar_runtime_trio")
+PACKAGES = ("stelar_proto", "stelar_runtime_asyncio", "stelar_runtime_trio", "stelar_system")
 
 # From the bottom up: a folder or module may import those above it in this list, and itself.
 LAYERS = {
@@ -125,11 +125,12 @@ def test_both_runtimes_have_the_same_files_and_names() -> None:
     assert stelar_runtime_asyncio.__all__ == stelar_runtime_trio.__all__
 
 
-def test_what_asks_the_system_and_not_the_loop_is_the_same_to_the_letter() -> None:
-    """They touch ``os`` and ``ssl``, so they cannot live in ``stelar_proto``; they must not drift apart."""
-    for name in ("process.py", "tls.py"):
-        first, second = (Path(str(runtime.__file__)).parent / name for runtime in RUNTIMES)
-        assert first.read_text() == second.read_text()
+def test_what_both_runtimes_ask_of_the_system_knows_no_loop_and_no_protocol() -> None:
+    for path in modules(ROOT / "stelar_system"):
+        names = list(imports_of(path))
+        assert not {name.split(".")[0] for name in names} & {"asyncio", "trio", "stelar_runtime_asyncio"}
+        layers = {name.split(".")[1] for name in names if name.startswith("stelar_proto.")}
+        assert layers <= {"errors", "channel"}
 
 
 @pytest.mark.parametrize("name", ["StelarServer", "StelarClient", "WebSocketServer", "WebSocketConnection"])

@@ -8,6 +8,7 @@ from .events import Closed
 from .http import HttpResponse
 from .lifecycle import Lifecycle
 from .outbox import Outbox
+from .places import Place
 from .runtime import Runtime, Transport, WaitableEvent
 from .state import State
 from .websocket import WebSocketChannel
@@ -21,6 +22,7 @@ __all__ = [
     "HttpResponse",
     "Lifecycle",
     "Outbox",
+    "Place",
     "Runtime",
     "State",
     "Transport",

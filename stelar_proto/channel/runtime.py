@@ -54,8 +54,23 @@ class Runtime(Protocol):
         """Begin to run timers and tasks, in the event loop of the caller."""
         ...
 
-    async def close(self) -> None:
-        """Cancel every task but the caller; return when they have ended."""
+    def set_when_rested(self, event: WaitableEvent) -> None:
+        """Set ``event`` as soon as nothing runs that was spawned, but for the caller."""
+        ...
+
+    async def cancel_tasks(self, timeout: float) -> None:
+        """Cancel what was spawned until now, but for the caller.
+
+        Return when that has ended, and what was spawned meanwhile, or after ``timeout`` seconds.
+        """
+        ...
+
+    async def close(self, timeout: float | None = None) -> int:
+        """Cancel every task but the caller, if need be twice; return how many have not ended by then.
+
+        Arguments:
+            timeout: seconds to wait for them; None for as long as it takes.
+        """
         ...
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypedDict
+from pathlib import PurePath
+from typing import Any, TypeAlias, TypedDict
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
 from stelar_proto.channel.config import not_positive_whole
@@ -65,17 +66,25 @@ class ServeConfig(WebSocketConfig):
         process_request: called with each request in front of everything else, plain or ``async``: what it
             returns is the answer; None leaves that to the server.
         max_connections: at once; one more is refused with 503.
+        unix_path: the path of a Unix socket to listen on, in place of host and port.
+        sock: a bound stream socket, likewise; it is the server's, which closes it when it stops.
+        graceful_shutdown: whether SIGINT and SIGTERM end ``serve_forever()``; else it leaves them alone.
         shutdown_timeout: how long ``stop()`` waits for the clients to go and for the handlers to end.
     """
 
     origins: Sequence[str | None] | None = None
     process_request: ProcessRequest | None = None
     max_connections: int = 10_000
+    unix_path: str | PurePath | None = None
+    sock: Any = None
+    graceful_shutdown: bool = True
     shutdown_timeout: float = 10.0
 
     def _problems(self) -> list[str]:
         problems = WebSocketConfig._problems(self)
         problems += not_positive_whole(self, ("max_connections",))
+        if not isinstance(self.graceful_shutdown, bool):
+            problems.append(f"graceful_shutdown must be True or False, not {self.graceful_shutdown!r}")
         timeout = self.shutdown_timeout
         if not (isinstance(timeout, int | float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
@@ -127,6 +136,9 @@ class ServeOptions(_Options, total=False):
     origins: Sequence[str | None] | None
     process_request: ProcessRequest | None
     max_connections: int
+    unix_path: str | PurePath | None
+    sock: Any
+    graceful_shutdown: bool
     shutdown_timeout: float
 
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
-from stelar_proto.channel import HttpResponse, Lifecycle, State, Transport
+from stelar_proto.channel import HttpResponse, Lifecycle, Place, State, Transport
 from stelar_proto.channel.handlers import check_handler, is_awaitable
 from stelar_proto.channel.logs import choose_logger
+from stelar_proto.channel.places import place_problems
 from stelar_proto.errors import ConnectionClosed
 from stelar_proto.ws import (
     CloseCode,
@@ -29,6 +30,9 @@ from .connection import WebSocketConnection
 from .endpoint import WebSocketEndpoint
 
 ConnectionHandler: TypeAlias = Callable[[WebSocketConnection], Awaitable[object] | object]
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8765
 
 _UPGRADE_REQUIRED = HttpResponse.of_text(  # RFC 9110, section 15.5.22
     "this is a WebSocket server\n", status=426, headers=[("Upgrade", "websocket")]
@@ -72,7 +76,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
     Arguments:
         handler: called with each connection, plain or ``async``. When it returns, the connection is closed
             with code 1000; when it raises, that is logged and the code is 1011.
-        host, port: where to listen; port 0 picks a free one.
+        host, port: where to listen, 127.0.0.1 and 8765 by default; port 0 picks a free one.
         options: see :class:`ServeConfig`.
 
     Raises:
@@ -81,19 +85,28 @@ class PlainServer(Lifecycle[ServedEndpoint]):
     """
 
     def __init__(
-        self, handler: ConnectionHandler, host: str, port: int, **options: Unpack[ServeOptions]
+        self, handler: ConnectionHandler, host: str | None, port: int | None, **options: Unpack[ServeOptions]
     ) -> None:
-        config = ServeConfig(**options)
+        unix_path, sock = options.get("unix_path"), options.get("sock")
+        problems = place_problems(host=host, port=port, unix_path=unix_path, sock=sock)
+        try:
+            config = ServeConfig(**options)
+        except ValueError as error:
+            problems.insert(0, str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
         super().__init__(config, choose_logger(config.logger, "stelar.websocket"))
-        if not (type(port) is int and 0 <= port <= 0xFFFF):
-            raise ValueError(f"port must be from 0 to 65535, not {port!r}")
         self.config: ServeConfig = config
         self._handler = check_handler(handler)
-        self._address = (host, port)
+        if unix_path is None and sock is None:
+            host, port = host or DEFAULT_HOST, DEFAULT_PORT if port is None else port
+        self._place = Place("ws", host, port, unix_path, sock)
 
     def __repr__(self) -> str:
-        host, port = self._address
-        return f"<{type(self).__name__} on {host}:{self._ports[0] if self._ports else port}>"
+        place = self._place
+        if self._ports and place.host is not None:
+            place = place._replace(port=self._ports[0])
+        return f"<{type(self).__name__} on {place}>"
 
     @property
     def connections(self) -> tuple[WebSocketConnection, ...]:
@@ -106,8 +119,8 @@ class PlainServer(Lifecycle[ServedEndpoint]):
 
     # --- For the runtime --------------------------------------------------------------------------------
 
-    def _addresses(self) -> Iterator[tuple[str, str, int]]:
-        yield "ws", *self._address
+    def _places(self) -> Iterator[Place]:
+        yield self._place
 
     def connected(self, kind: str, transport: Transport) -> ServedEndpoint:
         clock = self.runtime.clock

@@ -11,7 +11,7 @@ from functools import partial
 from logging import INFO, WARNING
 from typing import Any, overload
 
-from stelar_proto.channel import Closed, Lifecycle, Runtime, Transport
+from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import SlowConsumer
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
@@ -23,7 +23,7 @@ from .addresses import plain_address
 from .admission import Admission
 from .announced import AnnouncedPeer
 from .background import Background, Call, Sweep
-from .config import ServerConfig, is_path
+from .config import DEFAULT_HOST, ServerConfig, is_path
 from .configuring import Configurable
 from .health import Counters, HealthEndpoint, Stats
 from .hooks import Hooks
@@ -33,6 +33,10 @@ from .line import Line
 from .namespace import Namespace
 from .peer import Peer
 from .throttle import Throttle
+
+_SETTLE_TIME = (
+    0.15  # for limiters and trackers that are told of the last clients; part of what a stop may take
+)
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
@@ -56,9 +60,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self.hooks = Hooks(lambda: self.config.hooks, self.logger)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
-        self.background = Background(self.logger)
-        self.throttle = Throttle(self.background, self.logger)
-        self.gate = Gate(self, self.background)
+        self._background = Background(self.logger)
+        self.throttle = Throttle(self._background, self.logger)
+        self.gate = Gate(self, self._background)
         self._make_formats()
         self._counters = Counters()
         self._started_at = 0.0
@@ -92,8 +96,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         return next((peer for peer in found if peer is not None), None)
 
     def __repr__(self) -> str:
-        where = f"{self.config.host}:{self.config.port}"
-        return f"<{type(self).__name__} on {where}, {self.admission.client_count} clients>"
+        return f"<{type(self).__name__} on {next(self._places())}, {self.admission.client_count} clients>"
 
     # --- Plain HTTP -------------------------------------------------------------------------------------
 
@@ -176,16 +179,18 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         return 0
 
     def get_tcp_port(self) -> int | None:
-        """Return the TCP port that is listened on; None if there is none."""
+        """Return the TCP port that is listened on; None if there is none, 0 if it is a Unix socket."""
         return self._ports[1] if len(self._ports) > 1 else None
 
     # --- For the runtime --------------------------------------------------------------------------------
 
-    def _addresses(self) -> Iterator[tuple[str, str, int]]:
+    def _places(self) -> Iterator[Place]:
         config = self.config
-        yield "ws", config.host, config.port
-        if config.tcp_port is not None:
-            yield "tcp", config.tcp_host or config.host, config.tcp_port
+        yield Place("ws", config.host, config.port, config.unix_path, config.sock)
+        if config.tcp_sock is not None:
+            yield Place("tcp", sock=config.tcp_sock)
+        elif config.tcp_port is not None:
+            yield Place("tcp", config.tcp_host or config.host or DEFAULT_HOST, config.tcp_port)
 
     def begin(self, runtime: Runtime) -> None:
         super().begin(runtime)
@@ -193,9 +198,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self._started_at = runtime.now()
         for namespace in self._namespaces.values():
             namespace.begin_anew()
-        self.throttle.limited_messages = 0
-        self.background.begin(runtime)
-        self._sweep = Sweep(self._sweeps, self.background, runtime.now())
+        self.throttle.begin()
+        self._background.begin(runtime)
+        self._sweep = Sweep(self._sweeps, self._background, runtime.now())
         self._deadlines.schedule(self._sweep)
 
     def _sweeps(self) -> Iterator[Call]:
@@ -228,7 +233,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     async def _end(self, runtime: Runtime) -> None:
         try:
-            await self.background.settle(self.config.close_timeout)
+            await self._background.settle(_SETTLE_TIME)
         finally:
             await super()._end(runtime)
 

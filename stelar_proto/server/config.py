@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, cast
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
+from stelar_proto.channel.places import place_problems
 from stelar_proto.messages import JSON, Serializer, check_event_name
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
@@ -35,15 +37,22 @@ _COUNTS = (
     "hook_backlog",
 )
 
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 3000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig(Options):
     """The options of a server. Times in seconds, sizes in bytes.
 
     Arguments:
-        host: the address to listen on, for WebSocket and, unless ``tcp_host`` differs, for TCP.
-        port: of HTTP and WebSocket; 0 picks a free one.
+        host: the address to listen on, 127.0.0.1 by default, for WebSocket and, unless ``tcp_host`` differs,
+            for TCP.
+        port: of HTTP and WebSocket, 3000 by default; 0 picks a free one.
+        unix_path: the path of a Unix socket, for HTTP and WebSocket in place of host and port.
+        sock: a bound stream socket, likewise; it is the server's, which closes it when it stops.
         tcp_port: of the binary protocol; None for none, 0 picks a free one.
+        tcp_sock: a bound stream socket in place of ``tcp_host`` and ``tcp_port``.
         tcp_dialect: ``"documented"``, or ``"npm"`` for the peers of the npm package.
         namespace: the path of the server's own namespace, where WebSocket clients connect.
         max_connections: clients at once; one more is refused with 503, or an Error frame.
@@ -68,7 +77,8 @@ class ServerConfig(Options):
             an interval of None sends none.
         connect_timeout: for TLS and handshake together.
         close_timeout: how long a peer may take to close.
-        shutdown_timeout: how long :meth:`stop` waits for the clients to go.
+        graceful_shutdown: whether SIGINT and SIGTERM end :meth:`serve_forever`; else it leaves them alone.
+        shutdown_timeout: how long :meth:`stop` waits for the clients to go and for their handlers to end.
         outbox_limit: what may wait for one client to read.
         slow_consumer: what a client that does not read gets when that is full: ``"close"``, the end;
             ``"drop_oldest"`` or ``"drop_newest"``: events are dropped, and counted, to make room for newer
@@ -87,10 +97,13 @@ class ServerConfig(Options):
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
-    host: str = fixed("127.0.0.1")
-    port: int = fixed(3000)
+    host: str | None = fixed(None)
+    port: int | None = fixed(None)
+    unix_path: str | PurePath | None = fixed(None)
+    sock: Any = fixed(None)
     tcp_host: str | None = fixed(None)
     tcp_port: int | None = fixed(None)
+    tcp_sock: Any = fixed(None)
     tcp_dialect: str = fixed("documented")
     namespace: str = fixed("/")
     max_connections: int = 10_000
@@ -111,6 +124,7 @@ class ServerConfig(Options):
     heartbeat_timeout: float = 60.0
     connect_timeout: float = 10.0
     close_timeout: float = 5.0
+    graceful_shutdown: bool = True
     shutdown_timeout: float = 10.0
     outbox_limit: int = 16 * 1024 * 1024
     slow_consumer: str = "close"
@@ -126,7 +140,7 @@ class ServerConfig(Options):
 
     def __post_init__(self) -> None:
         problems = [
-            *self._port_problems(),
+            *self._place_problems(),
             *self._path_problems(),
             *self._number_problems(),
             *self._rate_problems(),
@@ -148,12 +162,18 @@ class ServerConfig(Options):
         ]
         if problems:
             raise ValueError("; ".join(problems))
+        if self.sock is None and self.unix_path is None:
+            object.__setattr__(self, "host", DEFAULT_HOST if self.host is None else self.host)
+            object.__setattr__(self, "port", DEFAULT_PORT if self.port is None else self.port)
 
-    def _port_problems(self) -> list[str]:
+    def is_custom(self, name: str) -> bool:
+        default = {"host": DEFAULT_HOST, "port": DEFAULT_PORT}.get(name)  # which depends on other options
+        return Options.is_custom(self, name) and (default is None or getattr(self, name) != default)
+
+    def _place_problems(self) -> list[str]:
         return [
-            f"{name} must be from 0 to 65535, not {port!r}"
-            for name, port in (("port", self.port), ("tcp_port", self.tcp_port))
-            if not (name == "tcp_port" and port is None) and not (type(port) is int and 0 <= port <= 0xFFFF)
+            *place_problems(host=self.host, port=self.port, unix_path=self.unix_path, sock=self.sock),
+            *place_problems(host=self.tcp_host, port=self.tcp_port, sock=self.tcp_sock, prefix="tcp_"),
         ]
 
     def _path_problems(self) -> list[str]:
@@ -169,6 +189,8 @@ class ServerConfig(Options):
             for name in _COUNTS
             if not (type(value := getattr(self, name)) is int and value > 0)
         ]
+        if not isinstance(self.graceful_shutdown, bool):
+            problems.append(f"graceful_shutdown must be True or False, not {self.graceful_shutdown!r}")
         timeout = self.shutdown_timeout
         if not (isinstance(timeout, int | float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")

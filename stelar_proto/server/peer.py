@@ -162,27 +162,24 @@ class Peer(Dispatcher):
 
     # --- What comes in ----------------------------------------------------------------------------------
 
-    def _handle(self, event: SessionEvent) -> Deferred | None:
-        kind = type(event)
-        name: Any = event[0] if kind is Event or kind is Binary else costly_name(event)  # type: ignore[misc]
-        if name is not None:
-            server = self.server
-            verdict = self.allowance.take(server.config, name, self.session.now)
-            if verdict is not True:
-                return server.throttle.judge(self, event, name, verdict)
-        return self.dispatch(event)
-
-    def dispatch(self, event: SessionEvent) -> Deferred | None:
-        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
-        namespace = self.namespace
+    def _handle(self, event: SessionEvent, is_within_limits: bool = False) -> Deferred | None:
+        """Handle ``event``, which is counted first, unless that has been done."""
+        server, namespace = self.server, self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
             name, data = cast("tuple[str, Any]", event)
+            if not is_within_limits:
+                verdict = self.allowance.take(server.config, name, self.session._now)
+                if verdict is not True:
+                    return server.throttle.judge(self, event, name, verdict)
             handlers = namespace.handlers.get(name, namespace.catch_all)
             if handlers:
                 return self._call(handlers, Context(self, name, data, is_binary=kind is Binary))
             return None
-        server = self.server
+        if not is_within_limits and (cost := costly_name(event)) is not None:
+            verdict = self.allowance.take(server.config, cost, self.session._now)
+            if verdict is not True:
+                return server.throttle.judge(self, event, cost, verdict)
         match event:
             case AckRequest():
                 return self._answer(event)
@@ -208,6 +205,10 @@ class Peer(Dispatcher):
                 pass
         return None
 
+    def handle_counted(self, event: SessionEvent) -> Deferred | None:
+        """Handle ``event``, which is within all limits; return the rest if an awaitable came up."""
+        return self._handle(event, is_within_limits=True)
+
     def _on_closed(self, event: Closed) -> None:
         if self.is_pending or (self.place is not None and self.place.is_being_checked):
             self._forget_waiting()
@@ -219,6 +220,11 @@ class Peer(Dispatcher):
             super().connection_lost()
         finally:
             self.server.forget(self)
+
+    def _goes_on_when_cancelled(self) -> bool:
+        if self.server.is_cut:
+            self._abandon()
+        return self.server.is_cut or self.transport is None  # nothing else will come in
 
     def begin(self) -> None:
         """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
@@ -240,8 +246,13 @@ class Peer(Dispatcher):
             self.is_pending and self.session.state is State.CONNECTING
         ):  # only a server that shuts down knows it
             self.server.admission.shut_out(self)
+            self._cancel_work()
         else:
             super().close(code, reason)
+
+    def _cancel_middleware(self) -> None:
+        if self._cancel_work is not None:  # else it is no task, and comes to its end at once
+            self._cancel_work()
 
     def _forget_waiting(self) -> None:
         self.is_pending = False
@@ -275,8 +286,7 @@ class Peer(Dispatcher):
         """Run the hooks and the handlers of a client that has gone, behind everything it said."""
         context = Context(self, "disconnect", {"code": end.code, "reason": end.reason})
         told = moves.tell_departure(context, end)
-        rest = self._call_behind(told, self.namespace.disconnect_handlers, context)
-        return None if rest is None else self.server.background.hold(rest)
+        return self._call_behind(told, self.namespace.disconnect_handlers, context)
 
     def _call_behind(
         self, told: Deferred | None, handlers: Sequence[Handler], context: Context

@@ -58,6 +58,11 @@ class Throttle:
         self._size = 0
         self._is_measuring = False
 
+    def begin(self) -> None:
+        """The server starts: its count begins anew, and what was asked before is not waited for."""
+        self.limited_messages = 0
+        self._is_measuring = False
+
     def judge(self, peer: Peer, event: SessionEvent, name: str, verdict: bool | None) -> Deferred | None:
         """Decide about an ``event`` that did not simply pass, and handle it or what that means.
 
@@ -71,11 +76,11 @@ class Throttle:
             allowed = limiter.check(peer.id)
         except Exception as error:
             self._report(error)
-            return peer.dispatch(event)
+            return peer.handle_counted(event)
         if not isinstance(allowed, bool) and is_awaitable(allowed):
             return self._await_answer(peer, allowed, event, name)
         self._is_failing = False
-        return peer.dispatch(event) if allowed else self._exceed(peer, event, name)
+        return peer.handle_counted(event) if allowed else self._exceed(peer, event, name)
 
     async def _await_answer(
         self, peer: Peer, answer: Awaitable[bool], event: SessionEvent, name: str
@@ -86,7 +91,7 @@ class Throttle:
             self._is_failing = False
         except Exception as error:
             self._report(error)
-        rest = peer.dispatch(event) if is_allowed else self._exceed(peer, event, name)
+        rest = peer.handle_counted(event) if is_allowed else self._exceed(peer, event, name)
         if rest is not None:
             await rest
 

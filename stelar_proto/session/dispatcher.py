@@ -87,13 +87,16 @@ class Dispatcher(Endpoint):
     def _take(self, events: Sequence[Event]) -> None:
         self._inbox.extend(events)
         if not self._busy:
-            rest = self._handle_waiting()
-            if rest is not None:
-                self._start(rest)
+            self._go_on()
         if events and type(events[-1]) is Closed:
             self._leave(events[-1])
         if self._inbox or self.paused:
             self._regulate()
+
+    def _go_on(self) -> None:
+        rest = self._handle_waiting()
+        if rest is not None:
+            self._start(rest)
 
     def _handle_waiting(self) -> Deferred | None:
         """Handle what waits, in order, until an awaitable comes up; return the rest of that."""
@@ -120,14 +123,24 @@ class Dispatcher(Endpoint):
                 rest = self._handle_waiting()
                 self._regulate()
         except BaseException as error:
-            # A cancelled handler, which need not be the end of the connection: whatever comes in next goes on
-            # with the inbox, so it has to be able to come in.
             self._busy = False
             if self.paused:
                 self._pause(False)
             if not isinstance(error, Exception):
+                # A cancelled handler, which need not be the end of the connection: whatever comes in next
+                # goes on with the inbox.
+                if not isinstance(error, GeneratorExit) and self._goes_on_when_cancelled():
+                    self._go_on()
                 raise
             self._break_off()
+
+    def _goes_on_when_cancelled(self) -> bool:
+        """Tell whether what waits behind a cancelled handler is to be handled at once."""
+        return False
+
+    def _abandon(self) -> None:
+        """Drop what waits to be handled, but for the end."""
+        self._inbox = deque(event for event in self._inbox if type(event) is Closed)
 
     def _regulate(self) -> None:
         """Pause reading when the handlers have fallen behind, and go on when they have caught up."""

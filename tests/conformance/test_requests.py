@@ -94,7 +94,7 @@ async def test_no_answer_in_time_is_a_timeout_and_the_late_answer_is_dropped(wor
 
 
 async def test_a_lost_connection_ends_every_request(world: World, wire: str) -> None:
-    async with world.conversation(wire) as (server, client):
+    async with world.conversation(wire, shutdown_timeout=0.05) as (server, client):
 
         @server.on_ack("never")
         async def never(ctx: Any) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trustme
+from anyio.abc import ByteStream, SocketStream
+from anyio.streams.tls import TLSAttribute, TLSStream
+from cryptography.hazmat.primitives import serialization
 
-from stelar_proto.errors import ConnectError
-from tests.conformance.world import PATIENCE, World, inbox_of, raw_connection, read_to_end, url_of
+from stelar_proto.errors import ConnectError, StateError
+from stelar_proto.tcp import Dialect, FrameType, encode_frame
+from tests.conformance.world import PATIENCE, Server, World, inbox_of, raw_connection, read_to_end, url_of
+from tests.support.wires import UPGRADE
 
 pytestmark = pytest.mark.anyio
 
@@ -146,3 +153,245 @@ async def test_a_tls_handshake_that_never_comes_is_given_up(
     async with world.conversation(tls=server_tls, connect_timeout=0.1) as (server,):
         async with raw_connection(server, wire) as stream:
             assert await read_to_end(stream) == b""
+
+
+# --- New certificates ---------------------------------------------------------------------------------------
+
+
+def write_certificate(authority: trustme.CA, chain: Path, key: Path) -> None:
+    """Issue a certificate, and put it and its key into the files."""
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(key)
+    chain.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+
+
+@pytest.fixture
+def paths(authority: trustme.CA, tmp_path: Path) -> tuple[Path, Path]:
+    """Of a certificate and its key."""
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    write_certificate(authority, chain, key)
+    return chain, key
+
+
+async def certificate_of(server: Server, wire: str, context: ssl.SSLContext) -> object:
+    """The serial number of the certificate that a new connection is shown."""
+    port = server.get_port() if wire == "ws" else server.get_tcp_port()
+    assert port is not None
+    stream = await anyio.connect_tcp("127.0.0.1", port, ssl_context=context, tls_standard_compatible=False)
+    async with stream:
+        certificate = stream.extra(TLSAttribute.peer_certificate)
+        assert certificate is not None
+        return certificate["serialNumber"]
+
+
+@pytest.mark.feature("tls")
+async def test_a_new_certificate_is_for_new_connections_and_the_old_ones_go_on(
+    world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
+) -> None:
+    async with (
+        world.conversation(tls=paths, shutdown_timeout=0.05) as (server,),
+        world.client(server, wire, tls=client_tls) as client,
+    ):
+        server.on_ack("echo", lambda ctx: ctx.data)
+        before = await certificate_of(server, wire, client_tls)
+        assert await certificate_of(server, wire, client_tls) == before
+        write_certificate(authority, *paths)
+        assert await certificate_of(server, wire, client_tls) == before
+        server.reload_tls()
+        after = await certificate_of(server, wire, client_tls)
+        assert after != before
+        assert await client.request("echo", 1) == 1
+        async with world.client(server, wire, tls=client_tls) as second:
+            assert await second.request("echo", 2) == 2
+        server.reload_tls()
+        assert await certificate_of(server, wire, client_tls) == after
+
+
+@pytest.mark.feature("tls")
+async def test_a_handshake_that_is_under_way_ends_with_the_certificate_it_began_with_or_the_new_one(
+    world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
+) -> None:
+    async with world.conversation(tls=paths, shutdown_timeout=0.05) as (server,):
+        server.on_ack("echo", lambda ctx: ctx.data)
+        async with anyio.create_task_group() as tasks:
+
+            async def converse() -> None:
+                async with world.client(server, wire, tls=client_tls) as client:
+                    assert await client.request("echo", 1) == 1
+
+            for _ in range(10):
+                tasks.start_soon(converse)
+                tasks.start_soon(converse)
+                await anyio.lowlevel.checkpoint()
+                write_certificate(authority, *paths)
+                server.reload_tls()
+
+
+@pytest.mark.feature("tls")
+async def test_a_bad_certificate_is_an_error_and_the_old_one_stays(
+    world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
+) -> None:
+    chain, key = paths
+    other = chain.with_name("other.pem")
+    write_certificate(authority, other, key.with_name("other-key.pem"))
+    garbage = chain.with_name("garbage.pem")
+    garbage.write_text("this is no certificate")  # a few bytes
+    async with world.conversation(tls=paths, shutdown_timeout=0.05) as (server,):
+        before = await certificate_of(server, wire, client_tls)
+        for bad, kind, words in (
+            ((chain.with_name("missing.pem"), key), FileNotFoundError, r"missing\.pem"),
+            (
+                (other, key),
+                ssl.SSLError,
+                r"the certificate .*other\.pem with .*key\.pem: .*mismatch",
+            ),
+            ((garbage, key), ssl.SSLError, r"cannot use the certificate .*garbage\.pem"),
+            (chain, TypeError, r"tls is an ssl\.SSLContext, or \(certificate path, key path\)"),
+        ):
+            with pytest.raises(kind, match=words):
+                server.reload_tls(bad)
+            assert await certificate_of(server, wire, client_tls) == before
+        server.reload_tls()
+
+
+@pytest.mark.feature("tls")
+async def test_a_context_is_followed_by_a_new_one_or_by_paths(
+    world: World,
+    wire: str,
+    authority: trustme.CA,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    paths: tuple[Path, Path],
+) -> None:
+    async with world.conversation(tls=server_tls, shutdown_timeout=0.05) as (server,):
+        with pytest.raises(ValueError, match=r"an ssl\.SSLContext cannot be read again"):
+            server.reload_tls()
+        seen = [await certificate_of(server, wire, client_tls)]
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        for tls in (context, paths, None):
+            if tls is None:
+                write_certificate(authority, *paths)
+            server.reload_tls(tls)
+            seen.append(await certificate_of(server, wire, client_tls))
+        assert len(set(seen)) == 4
+
+
+@pytest.mark.feature("tls", "serve_websocket")
+async def test_plain_websocket_servers_reload_too_and_one_without_tls_cannot(
+    world: World, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
+) -> None:
+    async def wait(connection: Any) -> None:
+        await connection.recv()
+
+    async with world.package.serve_websocket(wait, port=0, tls=paths, shutdown_timeout=0.05) as server:
+        before = await certificate_of(server, "ws", client_tls)
+        write_certificate(authority, *paths)
+        server.reload_tls()
+        assert await certificate_of(server, "ws", client_tls) != before
+    for server in (world.server(), world.package.serve_websocket(wait)):
+        with pytest.raises(StateError, match="the server has no TLS"):
+            server.reload_tls(paths)
+
+
+@pytest.mark.feature("tls")
+def test_a_key_with_a_passphrase_is_refused_in_place_of_asking_for_it(world: World, tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    write_certificate(trustme.CA(), chain, key)
+    unlocked = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        unlocked.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(OSError, match="the key is encrypted"):
+        world.server(tls=(chain, key))
+
+
+# --- One deadline for TLS and handshake ---------------------------------------------------------------------
+
+
+async def feed_slowly(stream: ByteStream, data: bytes) -> None:
+    """Send ``data`` byte by byte, until nobody listens any more."""
+    try:
+        for index in range(len(data)):
+            await stream.send(data[index : index + 1])
+            await anyio.sleep(0.02)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        return
+    pytest.fail("all of it was listened to")
+
+
+@pytest.mark.feature("connect_timeout", "tls")
+async def test_tls_and_the_handshake_behind_it_have_one_deadline_which_bytes_do_not_move(
+    world: World, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async with world.conversation(tls=server_tls, connect_timeout=0.4) as (server,):
+        async with raw_connection(server, "ws") as plain:
+            await anyio.sleep(0.05)
+            tls_began_at = server.runtime.now()
+            stream = await TLSStream.wrap(plain, hostname="localhost", ssl_context=client_tls)
+            while not server._peers:
+                await anyio.lowlevel.checkpoint()
+            [peer] = server._peers
+            transport = peer.transport
+            assert transport is not None
+            deadline = transport.opened_at + 0.4
+            assert transport.opened_at < tls_began_at
+            assert peer.next_deadline() == deadline
+            await stream.send(UPGRADE[:1])
+            await anyio.wait_all_tasks_blocked()
+            assert peer.next_deadline() == deadline
+            await feed_slowly(stream, UPGRADE[1:-1] * 5)
+            assert server.runtime.now() >= deadline
+
+
+@pytest.mark.feature("connect_timeout", "tls")
+async def test_a_tls_handshake_byte_by_byte_is_given_up(
+    world: World, wire: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async with world.conversation(tls=server_tls, connect_timeout=0.2) as (server,):
+        async with raw_connection(server, wire) as stream:
+            outgoing = ssl.MemoryBIO()
+            tls = client_tls.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            began_at = server.runtime.now()
+            await feed_slowly(stream, outgoing.read())
+            assert server.runtime.now() - began_at >= 0.15
+
+
+@pytest.mark.feature("connect_timeout")
+async def test_a_websocket_handshake_byte_by_byte_is_given_up(world: World) -> None:
+    async with world.conversation(connect_timeout=0.2) as (server,):
+        async with raw_connection(server, "ws") as stream:
+            await feed_slowly(stream, UPGRADE[:-1])
+
+
+@pytest.mark.feature("connect_timeout", "tls")
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_server_that_answers_byte_by_byte_is_given_up(
+    world: World, wire: str, secure: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    hello = encode_frame(FrameType.CONNECT, "connect", b"x" * 1000, dialect=Dialect.DOCUMENTED)
+
+    async def serve(plain: SocketStream) -> None:
+        async with plain:
+            stream: ByteStream = plain
+            if secure:
+                stream = await TLSStream.wrap(plain, server_side=True, ssl_context=server_tls)
+            answer = b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 1000
+            await feed_slowly(stream, answer if wire == "ws" else hello)
+            tasks.cancel_scope.cancel()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        url = f"{wire}{'s' if secure else ''}://localhost:{port}"
+        options: dict[str, Any] = {"tls": client_tls} if secure else {}
+        client = world.client_of(url, connect_timeout=0.3, **options)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, serve)
+            with anyio.fail_after(PATIENCE), pytest.raises(ConnectError, match=r"within 0\.3 s"):
+                await client.connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -12,7 +13,8 @@ from stelar_proto.channel import ChannelConfig
 from stelar_proto.plain import ConnectConfig, ConnectOptions, ServeConfig, ServeOptions
 from stelar_proto.plain.config import WebSocketConfig
 from tests.plain.house import House
-from tests.support.memory import VirtualWebSocketServer
+from tests.support.memory import VirtualNetwork, VirtualWebSocketServer
+from tests.support.virtual import VirtualLoop
 
 PAIRS = [(ServeConfig, ServeOptions), (ConnectConfig, ConnectOptions)]
 CONFIGS = [ChannelConfig, WebSocketConfig, ServeConfig, ConnectConfig]
@@ -110,13 +112,36 @@ def test_an_option_that_there_is_not_is_a_type_error(serving: House) -> None:
         VirtualWebSocketServer(serving.network, lambda connection: None, max_sise=1)
 
 
-@pytest.mark.parametrize("port", [-1, 65536, "80", 1.0, True, None])
-def test_a_port_that_is_none_is_refused(serving: House, port: Any) -> None:
-    class Elsewhere(VirtualWebSocketServer):
-        def __init__(self) -> None:
-            super(VirtualWebSocketServer, self).__init__(
-                serving.network, lambda connection: None, "127.0.0.1", port
-            )
-
+@pytest.mark.parametrize("port", [-1, 65536, "80", 1.0, True])
+def test_a_port_that_is_none_is_refused(port: Any) -> None:
     with pytest.raises(ValueError, match="port must be from 0 to 65535"):
-        Elsewhere()
+        Elsewhere("127.0.0.1", port)
+
+
+class Elsewhere(VirtualWebSocketServer):
+    """A server that is told where to listen, as those of the runtimes are."""
+
+    def __init__(self, host: str | None, port: int | None, **options: Any) -> None:
+        network = VirtualNetwork(VirtualLoop())
+        super(VirtualWebSocketServer, self).__init__(network, lambda connection: None, host, port, **options)
+
+
+@pytest.mark.parametrize("host", [None, "", "::1"])
+@pytest.mark.parametrize(("port", "expected"), [(None, 8765), (0, 0), (80, 80)])
+def test_host_and_port_have_defaults(host: str | None, port: int | None, expected: int) -> None:
+    server = Elsewhere(host, port)
+    assert list(server._places()) == [("ws", host or "127.0.0.1", expected, None, None)]
+
+
+def test_a_unix_socket_or_a_given_one_takes_the_place_of_host_and_port() -> None:
+    sock = SimpleNamespace(type=SimpleNamespace(name="SOCK_STREAM"))
+    assert list(Elsewhere(None, None, unix_path="/s")._places()) == [("ws", None, None, "/s", None)]
+    assert list(Elsewhere(None, None, sock=sock)._places()) == [("ws", None, None, None, sock)]
+    assert "on unix:/s>" in repr(Elsewhere(None, None, unix_path="/s"))
+
+
+def test_the_problems_of_places_and_of_options_are_named_together() -> None:
+    with pytest.raises(ValueError, match=r"shutdown_timeout must .*; unix_path says where .*; port must"):
+        Elsewhere(None, -1, unix_path="/s", shutdown_timeout=-1)
+    with pytest.raises(ValueError, match="graceful_shutdown must be True or False, not 1"):
+        ServeConfig(graceful_shutdown=1)  # type: ignore[arg-type]  # that is the point

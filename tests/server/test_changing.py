@@ -13,7 +13,19 @@ from tests.server.limiters import Limiter, Tracker
 from tests.support.memory import VirtualServer
 from tests.support.wires import UPGRADE
 
-FIXED = ("host", "port", "tcp_host", "tcp_port", "tcp_dialect", "namespace", "logger", "ip_tracker")
+FIXED = (
+    "host",
+    "port",
+    "unix_path",
+    "sock",
+    "tcp_host",
+    "tcp_port",
+    "tcp_sock",
+    "tcp_dialect",
+    "namespace",
+    "logger",
+    "ip_tracker",
+)
 
 
 @pytest.mark.parametrize("option", FIXED)
@@ -131,6 +143,22 @@ def test_trusted_proxies_hold_for_new_connections(house: House) -> None:
         server.update_config(trusted_proxies=proxies)
         house.stream("ws").send(UPGRADE[:-2] + b"X-Forwarded-For: 198.51.100.7\r\n\r\n")
     assert seen == ["192.0.2.1", "198.51.100.7"]
+
+
+def test_origins_hold_for_who_connects_next_and_hooks_at_once(house: House) -> None:
+    told: list[str] = []
+    server = house.serve()
+    client = house.connect("ws")
+    server.update_config(
+        allowed_origins=["https://a.example"],
+        hooks={"on_client_join_room": lambda room, **_: told.append(room)},
+    )
+    client.stream.send(client.room("join", "a"))
+    stream = house.stream("ws")
+    stream.send(UPGRADE[:-2] + b"Origin: https://b.example\r\n\r\n")
+    assert told == ["a"]
+    assert stream.take().startswith(b"HTTP/1.1 403 ")
+    assert set(server.get_config().hooks) == {"on_client_join_room"}
 
 
 def test_a_limiter_that_is_given_later_makes_the_default_limit_go_and_come_back(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stelar_proto.server.ip_tracking import ConnectionCounts
 from tests.server.house import House, raised
@@ -309,6 +311,38 @@ def test_who_asks_while_it_is_counted_is_answered_when_that_is_done(
             assert_refused(stream, wire)
 
 
+def test_who_was_counted_is_greeted_in_front_of_what_it_says(house: House, wire: str) -> None:
+    house.serve(ip_tracker=AsyncTracker(), trusted_proxies=[ADDRESS])
+    gate, log = VirtualEvent(), []
+
+    @house.server.on_connection
+    async def greet(ctx: Any) -> None:
+        await gate.wait()
+        log.append("greeted")
+
+    house.server.on("x", lambda ctx: log.append("x"))
+    client = connect(house, wire)
+    client.say("x")
+    assert log == []
+    gate.set()
+    house.loop.run_until_idle()
+    assert log == ["greeted", "x"]
+
+
+def test_middleware_knows_where_a_client_comes_from(house: House) -> None:
+    house.serve(trusted_proxies=["10.0.0.0/8"])
+    seen: list[Any] = []
+
+    @house.server.use
+    def look(ctx: Any, go_on: Any) -> None:
+        seen.append(ctx.client_info.remote_address)
+        go_on()
+
+    stream = house.server.connect("ws", PROXY)
+    stream.send(upgrade("6.6.6.6, 198.51.100.7"))
+    assert seen == ["198.51.100.7"]
+
+
 def test_who_asks_for_no_namespace_and_left_meanwhile_is_no_fault(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -359,3 +393,57 @@ def test_a_connection_that_is_being_counted_when_the_server_stops_is_counted_no_
     house.loop.run_until_idle()
     assert stopping.is_done
     assert tracker.counts == {ADDRESS: 0}
+
+
+ACTIONS = st.sampled_from(["connect", "ask", "garbage", "end", "reset", "wait", "close", "open"])
+
+
+@given(
+    steps=st.lists(st.tuples(ACTIONS, st.integers(0, 20), st.sampled_from(["ws", "tcp"])), max_size=40),
+    tracker=st.sampled_from([None, Tracker, AsyncTracker]),
+    broken=st.sets(st.sampled_from(["check", "add", "remove"])),
+    proxies=st.sampled_from([[], [ADDRESS]]),
+    stops=st.booleans(),
+)
+def test_whatever_happens_counts_return_to_zero(
+    steps: list[tuple[str, int, str]],
+    tracker: type[Tracker] | None,
+    broken: set[str],
+    proxies: list[str],
+    stops: bool,
+) -> None:
+    house = House()
+    counting = None if tracker is None else tracker(3, *broken)
+    house.serve(ip_tracker=counting, max_connections_per_ip=3, trusted_proxies=proxies, connect_timeout=5)
+    streams: list[RawStream] = []
+    gates: dict[str, VirtualEvent] = counting.gates if isinstance(counting, AsyncTracker) else {}
+    for action, number, wire in steps:
+        stream = streams[number % len(streams)] if streams else None
+        method = ("check", "add", "remove")[number % 3]
+        if action == "connect":
+            streams.append(house.stream(wire))
+        elif action == "wait":
+            house.loop.advance(number)
+        elif action == "close" and isinstance(counting, AsyncTracker):
+            gates.setdefault(method, VirtualEvent())
+        elif action == "open" and method in gates:
+            gates.pop(method).set()
+            house.loop.run_until_idle()
+        elif stream is not None and action == "reset":
+            stream.reset()
+        elif stream is not None and not stream.transport.is_lost:
+            stream.send({"ask": UPGRADE, "garbage": b"\xff" * 9}.get(action, b""))
+        assert sum(counts(house).values()) <= 3
+    for gate in gates.values():
+        gate.set()
+    gates.clear()
+    if stops:
+        house.loop.run(house.server.stop())
+    for stream in streams:
+        stream.reset()
+    house.loop.run_until_idle()
+    assert counts(house) == {}
+    if counting is not None:
+        assert set(counting.counts.values()) <= {0}
+        assert counting.calls.count("add") == counting.calls.count("remove")
+    house.close()

@@ -387,6 +387,20 @@ def test_whatever_a_limiter_raises_is_reported_and_hurts_nobody(
     assert f"rate_limiter.{method} raised" in caplog.text
 
 
+def test_a_limiter_that_hung_is_asked_again_when_the_server_has_been_started_again(house: House) -> None:
+    limiter = AsyncLimiter()
+    server = house.serve(rate_limiter=limiter)
+    limiter.gate = VirtualEvent()
+    server.get_stats()
+    house.loop.run(server.stop())
+    limiter.gate, limiter.keys = None, {"c1"}
+    server.start_now()
+    server.get_stats()
+    house.loop.run_until_idle()
+    assert server.get_stats().rate_limiter_entries == 1
+    house.loop.run_until_idle()
+
+
 def test_nothing_is_asked_of_a_limiter_while_the_server_does_not_run(house: House) -> None:
     server = VirtualServer(house.network, rate_limiter=AsyncLimiter())
     assert server.get_stats().rate_limiter_entries == 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from stelar_proto.channel import Endpoint, Lifecycle, Runtime
+from stelar_proto.channel import Endpoint, Lifecycle, Place, Runtime
 from stelar_proto.channel.runtime import Address
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
@@ -289,8 +289,10 @@ class VirtualListening(Lifecycle[P]):
     def _make_runtime(self) -> VirtualRuntime:
         return self.virtual_runtime
 
-    async def _listen(self, kind: str, host: str, port: int) -> int:
-        self._network.listen(port, partial(self._accept, kind))
+    async def _listen(self, place: Place) -> int:
+        port = place.port
+        assert port is not None
+        self._network.listen(port, partial(self._accept, place.kind))
         self._listening.append(port)
         return port
 

@@ -306,11 +306,38 @@ class VirtualRuntime:
     async def start(self) -> None:
         """Nothing has to be prepared."""
 
-    async def close(self) -> None:
-        self.cancel_all()
-        for task in self._tasks:
-            if task is not self.loop.current_task:
+    def set_when_rested(self, event: WaitableEvent) -> None:
+        async def watch() -> None:
+            for task in others:
                 await task.ended.wait()
+            event.set()
+
+        others = self._others()
+        self.loop.start(watch(), is_awaited=False)
+
+    async def cancel_tasks(self, timeout: float) -> None:
+        for task in self._others():
+            task.cancel()
+        await self._wait_for_others(timeout)
+
+    async def close(self, timeout: float | None = None) -> int:
+        self.cancel_all()
+        if timeout is None:
+            for task in self._others():
+                await task.ended.wait()
+        else:
+            await self._wait_for_others(timeout / 2)
+            self.cancel_all()
+            await self._wait_for_others(timeout / 2)
+        return len(self._others())
+
+    def _others(self) -> list[VirtualTask[None]]:
+        return [task for task in self._tasks if not task.is_done and task is not self.loop.current_task]
+
+    async def _wait_for_others(self, timeout: float) -> None:
+        ends_at = self.loop.now + timeout
+        while self.loop.now < ends_at and (others := self._others()):
+            await self.wait_for(others[0].ended, ends_at - self.loop.now)
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()

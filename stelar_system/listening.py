@@ -1,0 +1,58 @@
+"""What the servers of all event loops have in common that needs the system: TLS, signals, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from stelar_proto.channel import Endpoint, Lifecycle
+
+from .process import memory_bytes, watch_signals
+from .tls import ServerTls, TlsOption
+
+P = TypeVar("P", bound=Endpoint)
+
+
+class SystemLifecycle(Lifecycle[P]):
+    """A server's part that does not depend on its event loop.
+
+    Arguments:
+        tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
+        arguments, options: the application's.
+
+    Raises:
+        OSError: the certificate cannot be read.
+    """
+
+    def __init__(self, *arguments: Any, tls: TlsOption = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._tls = ServerTls(tls)
+
+    def reload_tls(self, tls: TlsOption = None) -> None:
+        """Have new connections get the certificate as it is in its files now; those that are open go on.
+
+        Arguments:
+            tls: what to use from now on in place of what the server was made with: a context, or paths.
+
+        Raises:
+            OSError: a file cannot be read, or they do not belong together. Whatever is raised, the old
+                certificate stays.
+            ValueError: the server was made with an ``ssl.SSLContext``, and that cannot be read again: pass
+                another.
+            StateError: the server was made without ``tls``.
+        """
+        self._tls.reload(tls)
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the process."""
+        return memory_bytes()
+
+    def _watch_signals(self, run_soon: Callable[[Callable[[], None]], object]) -> Callable[[], None]:
+        """Have signals ask for the stop, if they are to, until the returned function is called.
+
+        Arguments:
+            run_soon: has its event loop call a function; may itself be called between any two instructions.
+        """
+        if not self.config.graceful_shutdown:
+            return lambda: None
+        return watch_signals(lambda: run_soon(self.request_stop))
