@@ -59,9 +59,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self.hooks = Hooks(lambda: self.config.hooks, self.logger)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
-        self.background = Background(self.logger)
-        self.throttle = Throttle(self.background, self.logger)
-        self.gate = Gate(self, self.background)
+        self._background = Background(self.logger)
+        self.throttle = Throttle(self._background, self.logger)
+        self.gate = Gate(self, self._background)
         self._make_formats()
         self._counters = Counters()
         self._started_at = 0.0
@@ -198,8 +198,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         for namespace in self._namespaces.values():
             namespace.begin_anew()
         self.throttle.begin()
-        self.background.begin(runtime)
-        self._sweep = Sweep(self._sweeps, self.background, runtime.now())
+        self._background.begin(runtime)
+        self._sweep = Sweep(self._sweeps, self._background, runtime.now())
         self._deadlines.schedule(self._sweep)
 
     def _sweeps(self) -> Iterator[Call]:
@@ -232,7 +232,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     async def _end(self, runtime: Runtime) -> None:
         try:
-            await self.background.settle(_SETTLE_TIME)
+            await self._background.settle(_SETTLE_TIME)
         finally:
             await super()._end(runtime)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from stelar_proto.channel import Runtime, WaitableEvent
 from stelar_proto.channel.handlers import is_awaitable
-from stelar_proto.session import Deferred
 
 SWEEP_INTERVAL = 60.0
 """Seconds between two calls of ``cleanup()``."""
@@ -58,17 +57,6 @@ class Background:
             await result
         except Exception:
             self._logger.exception("%s raised", name)
-        finally:
-            self._end_one()
-
-    def hold(self, rest: Deferred) -> Deferred:
-        """Return what is to be awaited in place of ``rest``: a server that stops waits for its end."""
-        self._pending += 1
-        return self._await_held(rest)
-
-    async def _await_held(self, rest: Deferred) -> None:
-        try:
-            await rest
         finally:
             self._end_one()
 

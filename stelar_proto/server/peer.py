@@ -250,6 +250,10 @@ class Peer(Dispatcher):
         else:
             super().close(code, reason)
 
+    def _cancel_middleware(self) -> None:
+        if self._cancel_work is not None:  # else it is no task, and comes to its end at once
+            self._cancel_work()
+
     def _forget_waiting(self) -> None:
         self.is_pending = False
         self._inbox.clear()
@@ -282,8 +286,7 @@ class Peer(Dispatcher):
         """Run the hooks and the handlers of a client that has gone, behind everything it said."""
         context = Context(self, "disconnect", {"code": end.code, "reason": end.reason})
         told = moves.tell_departure(context, end)
-        rest = self._call_behind(told, self.namespace.disconnect_handlers, context)
-        return None if rest is None else self.server.background.hold(rest)
+        return self._call_behind(told, self.namespace.disconnect_handlers, context)
 
     def _call_behind(
         self, told: Deferred | None, handlers: Sequence[Handler], context: Context
