@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 import stelar_runtime_asyncio
 import stelar_runtime_trio
 from stelar_proto import ws
+from stelar_proto.server import ServerConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,6 +101,16 @@ def test_the_programs_of_the_guides_run(program: str, runtime: str) -> None:
     namespace: dict[str, Any] = dict(vars(package))
     exec(program, namespace)
     asyncio.run(namespace["main"]()) if runtime == "asyncio" else trio.run(namespace["main"])
+
+
+def test_the_guide_tells_of_every_option_of_a_server_when_a_change_of_it_holds() -> None:
+    guide = (ROOT / "docs" / "server.md").read_text()
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", guide.partition("| a change holds |")[2], re.MULTILINE)
+    told = {
+        name: words.startswith("never") for names, words in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    options = {option.name: option for option in dataclasses.fields(ServerConfig) if option.init}
+    assert told == {name: bool(option.metadata.get("is_fixed")) for name, option in options.items()}
 
 
 def test_the_echo_server_of_the_readme_echoes_another_library() -> None:

@@ -34,8 +34,11 @@ from .namespace import Namespace
 from .peer import Peer
 from .throttle import Throttle
 
-# For limiters and trackers that are told of the last clients; part of what a stop may take.
+# For limiters and trackers that are told of the last clients, seconds; part of what a stop may take.
 _SETTLE_TIME = 0.15
+
+# What the bytes of a message depend on.
+_FORMAT_OPTIONS = ("serializer", "max_payload_size", "max_frame_size")
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
@@ -62,14 +65,14 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self._background = Background(self.logger)
         self.throttle = Throttle(self._background, self.logger)
         self.gate = Gate(self, self._background)
+        self._session_config = config.session_config()
         self._make_formats()
         self._counters = Counters()
         self._started_at = 0.0
 
     def _make_formats(self) -> None:
-        """What all connections share that come in from now on."""
+        """How messages are said to all who connect from now on."""
         config = self.config
-        self._session_config = config.session_config()
         self.ws_format = WebSocketFormat(
             Role.SERVER, serializer=config.serializer, max_payload_size=config.max_payload_size
         )
@@ -83,8 +86,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
 
     def _configure(self, config: ServerConfig) -> None:
         before, self.config = self.config, config
+        self._session_config = config.session_config()
         # Formats are shared, so that a broadcast is encoded once: new ones only where they would differ.
-        if config.session_config() != before.session_config():
+        if any(getattr(config, name) != getattr(before, name) for name in _FORMAT_OPTIONS):
             self._make_formats()
         self._http.own = self._own_routes()
         if self._runtime is not None:

@@ -110,7 +110,7 @@ def test_sizes_hold_for_new_connections_and_everybody_goes_on_to_hear_broadcasts
 def test_broadcasts_are_still_encoded_once_after_a_change_that_concerns_no_format(house: House) -> None:
     server = house.serve()
     formats = server.ws_format, server._tcp_format
-    server.update_config(max_rooms=5)
+    server.update_config(max_rooms=5, heartbeat_interval=5, max_payload_size=10 * 1024 * 1024)
     assert (server.ws_format, server._tcp_format) == formats
 
 
