@@ -34,7 +34,7 @@ from .namespace import Namespace
 from .peer import Peer
 from .throttle import Throttle
 
-# For limiters and trackers that are told of the last clients; part of what a stop may take.
+# For trackers that are told of the last clients, and for their goodbyes; part of what a stop may take.
 _SETTLE_TIME = 0.15
 
 

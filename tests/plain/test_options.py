@@ -141,9 +141,7 @@ def test_a_unix_socket_or_a_given_one_takes_the_place_of_host_and_port() -> None
 
 
 def test_the_problems_of_places_and_of_options_are_named_together() -> None:
-    with pytest.raises(
-        ValueError, match=r"shutdown_timeout must .*; unix_path says where .*; port must"
-    ):
+    with pytest.raises(ValueError, match=r"shutdown_timeout must .*; unix_path says where .*; port must"):
         Elsewhere(None, -1, unix_path="/s", shutdown_timeout=-1)
     with pytest.raises(ValueError, match="graceful_shutdown must be True or False, not 1"):
         ServeConfig(graceful_shutdown=1)  # type: ignore[arg-type]  # that is the point
