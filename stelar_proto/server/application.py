@@ -35,7 +35,7 @@ from .peer import Peer
 from .throttle import Throttle
 
 # For trackers that are told of the last clients, and for their goodbyes; part of what a stop may take.
-_SETTLE_TIME = 0.15
+_SETTLE_TIME = 0.1
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
