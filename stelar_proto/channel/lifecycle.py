@@ -28,8 +28,8 @@ _GOODBYE = (1001, "Server shutting down")
 
 # How long who was cut or cancelled may take to end, in the order in which it is waited for; seconds. Together
 # they are what a stop may take beyond shutdown_timeout.
-_CANCEL_TIME = 0.08
-_CUT_TIME = 0.05
+_CANCEL_TIME = 0.18
+_CUT_TIME = 0.03
 _CALLBACK_TIME = 0.05  # at least; they have what is left of shutdown_timeout, too
 _END_TIME = 0.1
 

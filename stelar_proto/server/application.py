@@ -35,7 +35,7 @@ from .peer import Peer
 from .throttle import Throttle
 
 # For limiters and trackers that are told of the last clients, seconds; part of what a stop may take.
-_SETTLE_TIME = 0.15
+_SETTLE_TIME = 0.1
 
 # What the bytes of a message depend on.
 _FORMAT_OPTIONS = ("serializer", "max_payload_size", "max_frame_size")

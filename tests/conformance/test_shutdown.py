@@ -41,7 +41,7 @@ def handlers() -> list[Any]:
 async def test_stop_ends_in_time_whatever_a_thousand_handlers_do(world: World) -> None:
     """Half of them never return, the others do not want to be cancelled, once."""
     timeout = 0.5
-    server = world.server(shutdown_timeout=timeout)
+    server = world.server(shutdown_timeout=timeout, max_connections_per_ip=1000)
     started, cancelled = Inbox(), Inbox()
 
     @server.on("hang")

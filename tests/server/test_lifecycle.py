@@ -480,7 +480,7 @@ def test_a_tracker_that_is_told_of_the_last_client_is_waited_for_a_moment(house:
             log.append(f"add {ip}")
 
         async def remove(self, ip: str) -> None:
-            await house.loop.sleep(0.12)
+            await house.loop.sleep(0.22)
             log.append(f"remove {ip}")
 
         def get_count(self, ip: str) -> int:
