@@ -20,9 +20,9 @@ class Queued(NamedTuple):
     """
 
     message: Message
-    encoded: Any
-    format: Format
-    size: int
+    encoded: Any = None
+    format: Format | None = None
+    size: int = 0
 
 
 def encode(message: Message, wire: WebSocketFormat | TcpFormat) -> Queued:

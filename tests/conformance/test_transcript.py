@@ -131,7 +131,10 @@ async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: Worl
             tasks.start_soon(listener.serve, serve)
             log = Inbox()
             client = world.client_of(
-                f"{recorded}://127.0.0.1:{port}", tcp_dialect="npm", accept_npm_handshake=True
+                f"{recorded}://127.0.0.1:{port}",
+                tcp_dialect="npm",
+                accept_npm_handshake=True,
+                reconnection=False,
             )
             client.on_all(lambda event, data: log((event, data)))
             async with client:
