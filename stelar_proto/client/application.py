@@ -19,6 +19,7 @@ from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Connection, Role
 
 from .config import ClientConfig
+from .incoming import MessageStream, Received
 from .link import Link
 from .sending import ClientSending
 from .target import Target, parse_target
@@ -87,6 +88,30 @@ class ClientApplication(ClientSending):
             return handlers
         told = partial(hook, event=event, data=data, is_binary=is_binary)
         return (update_wrapper(lambda _: told(), hook), *handlers)
+
+    def messages(self, *, limit: int = 1000, slow_consumer: str = "close") -> MessageStream:
+        """Return what the server sends from now on: ``async for message in client.messages():``
+
+        Each message has ``event``, ``data`` and ``is_binary``. Handlers are called all the same. The
+        iteration goes on over reconnects, and ends when the client is disconnected for good.
+
+        Arguments:
+            limit: how many messages may wait.
+            slow_consumer: what becomes of more: ``"close"`` ends the iteration with :class:`SlowConsumer`
+                behind those that wait; ``"drop_oldest"``, ``"drop_newest"``: some are lost, and counted.
+
+        Raises:
+            StateError: the client is disconnected.
+            ValueError: an argument makes no sense.
+        """
+        stream = MessageStream(self.runtime, limit, slow_consumer)
+        self.streams.add(stream)
+        return stream
+
+    def to_streams(self, message: Received) -> None:
+        """Hand a message to those who iterate."""
+        for stream in tuple(self.streams):
+            stream.put(message)
 
     # --- Information and options ------------------------------------------------------------------------
 

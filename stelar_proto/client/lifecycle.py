@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
+from weakref import WeakSet
 
 from stelar_proto.channel import Closed, Deadlines, Runtime, State, WaitableEvent
 from stelar_proto.channel.dialing import establish
@@ -28,6 +29,7 @@ from .backoff import Backoff, exponential_delay, is_hopeless, restart_delay, ret
 from .campaign import Campaign
 from .config import ClientConfig
 from .handlers import HandlerRegistry
+from .incoming import MessageStream
 from .link import Link
 from .queue import OfflineQueue
 from .target import Target
@@ -62,6 +64,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         self._later: list[Awaitable[object]] = []  # what hooks return while there is no loop to await it
         self._rooms: dict[str, None] = {}  # those asked for, in order
         self._connected_at: float | None = None
+        self.streams: WeakSet[MessageStream] = WeakSet()
+        """Who iterates over messages."""
 
     # --- A runtime's and the application's part -----------------------------------------------------------
 
@@ -126,6 +130,9 @@ class ClientLifecycle(HandlerRegistry, ABC):
     def _enter(self, state: ClientState) -> None:
         if state != self._state:
             previous, self._state = self._state, state
+            if state == "disconnected":
+                for stream in tuple(self.streams):
+                    stream.close()
             self.call_hook("on_state_change", state=state, previous=previous)
             self._look_whether_over()
 

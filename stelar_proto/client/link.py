@@ -15,6 +15,7 @@ from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Eve
 from stelar_proto.session import Deferred, Dispatcher, Opened, Session
 from stelar_proto.session import Event as SessionEvent
 
+from .incoming import Received
 from .queue import Queued, encode
 
 if TYPE_CHECKING:
@@ -278,6 +279,10 @@ class Link(Dispatcher):
             self.was_open = True
             self._client.opened(self)
             self.settled.set()
+        if self._client.streams:
+            for event in events:
+                if isinstance(event, Event | Binary):
+                    self._client.to_streams(Received(event[0], event[1], isinstance(event, Binary)))
         super()._take(events)
 
     def _on_closed(self, event: Closed) -> None:

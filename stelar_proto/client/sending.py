@@ -11,6 +11,7 @@ from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, check_
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 
+from .files import Progress, Source, read_all
 from .link import Link
 from .queue import Queued, encode
 from .reporting import ClientReporting, name_of
@@ -47,7 +48,7 @@ class ClientSending(ClientReporting):
             self._asked += 1
             self._submit(AckRequest(check_event_name(ack), event, data, f"e{self._asked}"), data)
 
-    def emit_binary(self, event: str, payload: bytes) -> None:
+    def emit_binary(self, event: str, payload: bytes | bytearray | memoryview) -> None:
         """Send an event with raw bytes, as :meth:`emit` sends one with JSON.
 
         Raises:
@@ -56,6 +57,41 @@ class ClientSending(ClientReporting):
         """
         payload = check_payload(payload)
         self._submit(Binary(check_event_name(event), payload), payload)
+
+    async def send_file(
+        self, source: Source, *, event: str = "file", progress: Progress | None = None
+    ) -> int:
+        """Send a file as the bytes of one event, and wait until the server has nearly read it.
+
+        It is read in a thread, a piece at a time. Without a connection it is kept as every message is.
+
+        Arguments:
+            source: a path, bytes, or an open file, which is left open.
+            event: the name of the event.
+            progress: called with the bytes read so far, and the size where that is known; plain or async.
+
+        Returns:
+            How many bytes they were.
+
+        Raises:
+            OSError: the file cannot be read.
+            MessageError: it is larger than ``max_payload_size``, or the name breaks the rules.
+            StateError: it does not fit into the outbox; or there is no connection, and nothing is kept.
+            TypeError: it is nothing of the kind, or the file gives text.
+        """
+        check_event_name(event)
+        runtime = self._runtime or self._make_runtime()  # threads are there before a connection is
+        content = await read_all(source, runtime, limit=self.config.max_payload_size, progress=progress)
+        await self.drain()
+        self.emit_binary(event, content)
+        await self.drain()
+        return len(content)
+
+    async def send_image(
+        self, source: Source, *, event: str = "image", progress: Progress | None = None
+    ) -> int:
+        """Send an image: :meth:`send_file` under another name."""
+        return await self.send_file(source, event=event, progress=progress)
 
     def join_room(self, room: str) -> None:
         """Ask to be put into ``room``, now and after every reconnect; the event ``joined-room`` confirms it.

@@ -109,7 +109,8 @@ def test_a_smaller_queue_drops_at_once(house: House) -> None:
 
 def test_without_a_queue_nothing_is_kept(house: House) -> None:
     client = persistent(house, message_queue_size=0)
-    for call in (lambda: client.emit("x"), lambda: client.emit_binary("x", b"")):
+    calls: list[Any] = [lambda: client.emit("x"), lambda: client.emit_binary("x", b"")]
+    for call in calls:
         with pytest.raises(StateError, match="there is no connection"):
             call()
     assert client.get_queue_size() == 0
