@@ -233,7 +233,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         """Wait until it is time for the next attempt; False if there is no sense in one."""
         config, cause = self.config, error.__cause__ if error is not None else None
         if (
-            not config.reconnection
+            self._campaign is not campaign  # called off before this task had a turn
+            or not config.reconnection
             or (campaign.is_first and not config.retry_first_connect)
             or (is_hopeless(cause) and not config.retry_refused)
             or not self._backoff.begin(config.reconnection_attempts)

@@ -600,3 +600,18 @@ def test_the_next_connection_may_go_elsewhere(house: House) -> None:
     assert second.heard() == [("event", "moved", {"n": 1})]
     with pytest.raises(ValueError, match="mode"):
         client.update_options(mode=house.wire)
+
+
+def test_a_campaign_that_is_called_off_before_its_first_turn_does_nothing(house: House) -> None:
+    """Some loops let a cancelled task run to where it first waits."""
+    client = persistent(house)
+    server = house.connect(client)
+    spawned = []
+    client.virtual_runtime.spawn = spawned.append  # type: ignore[method-assign]
+    server.stream.reset()
+    house.loop.run(client.disconnect())
+    [campaign] = spawned
+    with pytest.raises(StopIteration):
+        campaign.send(None)
+    assert client.get_state() == "disconnected"
+    assert attempts(house) == []
