@@ -606,8 +606,8 @@ def test_a_campaign_that_is_called_off_before_its_first_turn_does_nothing(house:
     """Some loops let a cancelled task run to where it first waits."""
     client = persistent(house)
     server = house.connect(client)
-    spawned = []
-    client.virtual_runtime.spawn = spawned.append  # type: ignore[method-assign]
+    spawned: list[Any] = []
+    client.virtual_runtime.spawn = spawned.append  # type: ignore[method-assign,assignment]
     server.stream.reset()
     house.loop.run(client.disconnect())
     [campaign] = spawned
