@@ -213,13 +213,10 @@ class Link(Dispatcher):
         """Send ``item``; False if that cannot be done, and then it is given up."""
         try:
             frame = self._frame_of(item)
-            if not self.session.outbox.has_room_for(frame):
-                limit = self.session.config.outbox_limit
-                raise MessageError("FRAME_TOO_LARGE", f"{len(frame)} bytes are over outbox_limit ({limit})")
+            self.session.send_frame(frame, droppable=False)
         except MessageError as error:  # another wire or other limits than it was accepted for
             self._client.give_up(item, error)
             return False
-        self.session.send_frame(frame)
         return True
 
     def _frame_of(self, item: Queued) -> bytes:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from stelar_proto.channel.handlers import is_awaitable
-from stelar_proto.errors import StateError, StelarError
+from stelar_proto.errors import MessageError, StateError, StelarError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, check_event_name
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
@@ -152,7 +152,8 @@ class ClientSending(ClientReporting):
         elif self.queue.limit == 0:
             raise self.no_connection()
         elif item.size > self.config.outbox_limit:
-            raise StateError(f"{item.size} bytes are over outbox_limit ({self.config.outbox_limit})")
+            words = f"a message of {item.size} bytes is larger than outbox_limit, {self.config.outbox_limit}"
+            raise MessageError("PAYLOAD_TOO_LARGE", words)
         else:
             self.queue.append(item)
             self.trim_queue()

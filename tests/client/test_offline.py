@@ -259,14 +259,14 @@ def test_a_message_larger_than_the_outbox_is_refused_or_given_up(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = persistent(house, outbox_limit=3000)
-    with pytest.raises(StateError, match=r"over outbox_limit \(3000\)"):
+    with pytest.raises(MessageError, match="larger than outbox_limit, 3000"):
         client.emit("big", "y" * 3000)
     client.emit("big", "y" * 2000)
     client.emit("small")
     client.update_options(outbox_limit=1000)
     assert house.connect(client).heard() == [("event", "small", None)]
     assert client.get_messages_dropped() == 1
-    assert "over outbox_limit (1000)" in caplog.text
+    assert "larger than outbox_limit, 1000" in caplog.text
 
 
 # --- Rooms ------------------------------------------------------------------------------------------------
