@@ -249,6 +249,7 @@ class EndpointProtocol(asyncio.Protocol):
         if self._abort_handle is not None:
             self._abort_handle.cancel()
         if self._is_attached:
+            self._is_attached = False
             self._endpoint.connection_lost()
 
     def pause_writing(self) -> None:

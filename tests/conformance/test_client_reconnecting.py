@@ -351,3 +351,29 @@ async def test_a_server_that_went_silent_is_left_for_another(world: World, wire:
                 ]
                 assert client.is_connected()
             tasks.cancel_scope.cancel()
+
+
+@pytest.mark.feature("client: connect", "client: disconnect", "client: async with client")
+async def test_a_task_that_is_cancelled_at_any_moment_leaves_nothing(world: World, wire: str) -> None:
+    async with world.conversation() as (server,):
+        server.on_ack("double", lambda ctx: ctx.data * 2)
+
+        async def live(client: Client) -> None:
+            async with client:
+                client.join_room("hall")
+                client.emit("n", 1)
+                assert await client.request("double", 2) == 4
+                client.emit_binary("b", bytes(300_000))
+                await client.drain()
+
+        for steps in range(0, 60, 2):
+            client = world.client(server, wire)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(live, client)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            await client.wait_closed()
+            assert client.get_state() == "disconnected"
+        async with world.client(server, wire) as last:
+            assert await last.request("double", 4) == 8
