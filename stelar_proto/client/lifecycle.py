@@ -176,8 +176,6 @@ class ClientLifecycle(HandlerRegistry, ABC):
                 runtime.spawn(self._run(campaign, runtime))
             await campaign.settled.wait()
         except BaseException:
-            if self._campaign is campaign:
-                self._campaign = None
             if self._runtime is runtime:  # nobody else ends it
                 link, last_link = self._detach()
                 await self._close(runtime, link, last_link)
@@ -289,13 +287,13 @@ class ClientLifecycle(HandlerRegistry, ABC):
     def opened(self, link: Link) -> None:
         """The server took us in."""
         campaign, self._campaign = self._campaign, None
+        assert campaign is not None
         runtime = link.runtime
         self._backoff.opened(runtime.now())
         self._connected_at = runtime.wall_clock()
         link.rejoin(tuple(self._rooms))
         self._enter("connected")
-        if campaign is not None:
-            campaign.finish()
+        campaign.finish()
 
     def ended(self, link: Link, end: Closed) -> None:
         """The session of a link ended."""
@@ -341,6 +339,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         runtime, campaign = self._runtime, self._campaign
         was_connected = self._state == "connected"
         link, last_link = self._detach()
+        if link is not None and not link.was_open:
+            link.abort(Closed(1000, "disconnect() was called", None))
         try:
             if campaign is not None:
                 words = f"cannot connect to {self.target.url}: disconnect() was called"

@@ -318,10 +318,9 @@ class Link(Dispatcher):
             case Closed():
                 rest = self._call(self._goodbyes(event))
                 return None if rest is None else self._finish_goodbye(rest)
-            case Told(name, arguments):
-                return self._call(client.handlers_of(name), *arguments)
             case _:
-                pass
+                assert isinstance(event, Told)
+                return self._call(client.handlers_of(event.event), *event.arguments)
         return None
 
     async def _finish_goodbye(self, rest: Deferred) -> None:

@@ -255,6 +255,42 @@ def test_a_connect_that_is_cancelled_while_the_loop_starts_leaves_nothing_behind
     assert (client.get_state(), client._runtime) == ("disconnected", None)
 
 
+def test_disconnect_while_the_loop_starts_ends_that(house: House) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyStarting(house.loop, client.handle_deadlines)
+    connecting, leaving = house.start(client.connect()), house.start(client.disconnect())
+    house.loop.advance(1)
+    with pytest.raises(ConnectError, match=r"disconnect\(\) was called"):
+        connecting.result()
+    assert leaving.is_done
+    assert (client.get_state(), house.streams, house.loop.tasks) == ("disconnected", [], [])
+
+
+class SlowlyClosing(VirtualRuntime):
+    async def close(self) -> None:
+        await self.loop.sleep(1)
+        await super().close()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_disconnect_ends_a_connection_that_is_being_made_however_slowly(
+    house: House, is_cancelled: bool
+) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyClosing(house.loop, client.handle_deadlines)
+    connecting, server = house.dial(client)
+    leaving = house.loop.start(client.disconnect())
+    if is_cancelled:
+        house.loop.call_soon(connecting.cancel)
+    house.loop.run_until_idle()
+    assert server.stream.is_cut
+    house.loop.advance(1)
+    with pytest.raises(Cancelled if is_cancelled else ConnectError):
+        connecting.result()
+    assert leaving.is_done
+    assert house.loop.tasks == []
+
+
 def test_who_ended_a_connection_does_not_end_the_next(house: House) -> None:
     """Both wait for the same end; one of them connects again before the other has gone on."""
 

@@ -122,6 +122,16 @@ def test_wait_closed_waits_for_the_end(house: House) -> None:
     assert len(client._deadlines) == 0
 
 
+def test_wait_closed_waits_for_the_socket_of_a_connection_that_has_ended(house: House) -> None:
+    client, server = house.pair()
+    server.stream.send(server.bye())
+    assert client.get_state() == "disconnected"
+    waiting = house.start(client.wait_closed())
+    assert not waiting.is_done
+    server.stream.end()
+    assert waiting.is_done
+
+
 def test_a_silent_server_is_noticed(house: House) -> None:
     client, _ = house.pair(heartbeat_interval=10, heartbeat_timeout=20)
     client.on("disconnect", house.note("disconnect"))

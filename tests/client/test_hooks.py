@@ -77,18 +77,22 @@ def test_a_hook_that_decides_later_may_do_so_without_a_connection(house: House) 
 
 
 def test_what_a_hook_had_not_decided_about_at_the_end_is_counted(house: House) -> None:
-    async def hook(event: str, data: Any) -> None:
+    async def wait() -> None:
         await VirtualEvent().wait()
+
+    def hook(event: str, data: int) -> object:
+        return wait() if data < 3 else None
 
     client = hooked(house, "on_before_emit", hook)
     server = house.connect(client)
     client.emit("x", 1)
     client.emit("x", 2)
+    client.emit("x", 3)
     house.loop.run_until_idle()
     leaving = house.start(client.disconnect())
     server.stream.reset()
     assert leaving.is_done
-    assert client.get_messages_dropped() == 2
+    assert client.get_messages_dropped() == 3
     assert house.loop.tasks == []
 
 

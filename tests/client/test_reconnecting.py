@@ -615,3 +615,42 @@ def test_a_campaign_that_is_called_off_before_its_first_turn_does_nothing(house:
         campaign.send(None)
     assert client.get_state() == "disconnected"
     assert attempts(house) == []
+
+
+def test_disconnect_tells_that_a_connection_came_which_nobody_was_told_of(house: House) -> None:
+    client = persistent(house)
+    client.on("work", lambda data: VirtualEvent().wait())
+    server = house.connect(client)
+    server.stream.send(server.event("work"))
+    server.stream.reset()
+    house.loop.advance(1)
+    latest(house).open()
+    leaving = house.start(client.disconnect())
+    house.streams[-1].reset()
+    assert leaving.is_done
+    assert [name for name in names(house) if name != "error"] == [
+        *("connect", "disconnect", "reconnecting", "connect", "disconnect")
+    ]
+
+
+def test_a_connection_that_opens_when_it_was_called_off_is_none(house: House) -> None:
+    client = persistent(house)
+    connecting, server = house.dial(client)
+    house.loop.start(client.disconnect())
+    server.open()
+    with pytest.raises(ConnectError, match=r"disconnect\(\) was called"):
+        connecting.result()
+    assert (client.get_state(), house.log, server.stream.is_cut) == ("disconnected", [], True)
+    client.handle_deadlines()  # a timer that was on its way
+
+
+def test_disconnect_that_is_cancelled_cuts_what_it_was_waiting_for(house: House) -> None:
+    client = persistent(house)
+    server = house.connect(client)
+    leaving = house.start(client.disconnect())
+    leaving.cancel()
+    house.loop.run_until_idle()
+    assert leaving.is_done
+    assert server.stream.is_cut
+    assert (client.get_state(), house.loop.tasks) == ("disconnected", [])
+    assert names(house) == ["connect", "disconnect"]

@@ -173,6 +173,7 @@ def test_a_request_ends_with_its_timeout(house: House) -> None:
         own.result()
     server.stream.send(server.answer("x", 1, "1"))  # too late: nobody waits
     assert client.is_connected()
+    assert client.get_unmatched_answers() == 1
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
