@@ -10,7 +10,7 @@ from stelar_runtime_trio import StelarClient
 
 
 async def main(url: str) -> None:
-    async with StelarClient(url) as client:
+    async with StelarClient(url, reconnection=False) as client:
         client.on("said", lambda data: print(data["from"], "says", data["text"]))
         members = await client.request("enter", {"room": "lobby"})
         print(len(members), "here, I am", client.get_id())

@@ -225,6 +225,23 @@ class ConnectionLost(StelarError, ConnectionError):
     """The connection ended before what was asked of it was done; the message names why."""
 
 
+class MessageDropped(StelarError):
+    """Messages that were accepted are given up; nothing else will be heard of them.
+
+    Arguments:
+        reason: why.
+        event: of what the message was, if it is known.
+        count: how many they are.
+    """
+
+    def __init__(self, reason: str, *, event: str | None = None, count: int = 1) -> None:
+        subject = f"{count} messages were" if event is None else f"a message of {event!r} was"
+        super().__init__(f"{subject} dropped: {reason}")
+        self.reason = reason
+        self.event = event
+        self.count = count
+
+
 class ConnectError(StelarError, ConnectionError):
     """A connection could not be made; the message names the address and what happened."""
 

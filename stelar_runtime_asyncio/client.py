@@ -14,7 +14,7 @@ from .transport import AsyncioRuntime
 
 
 class StelarClient(ClientApplication):
-    """One connection to a server.
+    """A client of one server; it connects again by itself.
 
     ::
 
@@ -33,8 +33,7 @@ class StelarClient(ClientApplication):
     """
 
     def __init__(self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any) -> None:
-        super().__init__(url, secure=bool(tls), **options)
-        self._tls = tls
+        super().__init__(url, tls=tls, **options)
 
     def _make_runtime(self) -> AsyncioRuntime:
         return AsyncioRuntime(self.handle_deadlines)
@@ -45,7 +44,7 @@ class StelarClient(ClientApplication):
         context = None
         if target.secure:
             context = client_context(
-                self._tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
+                config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
         await dial(
             runtime,

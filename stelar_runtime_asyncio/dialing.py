@@ -39,14 +39,19 @@ async def dial(
         endpoint.transport = protocol
         return endpoint
 
+    protocol = EndpointProtocol(runtime, attach, close_timeout=close_timeout)
     try:
         async with asyncio.timeout(connect_timeout):
             await asyncio.get_running_loop().create_connection(
-                lambda: EndpointProtocol(runtime, attach, close_timeout=close_timeout),
+                lambda: protocol,
                 host,
                 port,
                 ssl=context,
                 ssl_shutdown_timeout=None if context is None else close_timeout,
             )
-    except TimeoutError as error:
-        raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
+    except BaseException as error:
+        # What has begun by now is closed by the loop; by uvloop without a word to its protocol.
+        protocol.connection_lost(None)
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
+        raise

@@ -11,10 +11,12 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from collections.abc import Set as AbstractSet
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
 from stelar_proto.channel.runtime import Address
+
+T = TypeVar("T")
 
 
 class AsyncioRuntime:
@@ -54,6 +56,10 @@ class AsyncioRuntime:
                 await event.wait()
         except TimeoutError:
             pass
+
+    async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call ``function`` where it may block; return what it returns."""
+        return await asyncio.to_thread(function, *arguments)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
@@ -243,6 +249,7 @@ class EndpointProtocol(asyncio.Protocol):
         if self._abort_handle is not None:
             self._abort_handle.cancel()
         if self._is_attached:
+            self._is_attached = False
             self._endpoint.connection_lost()
 
     def pause_writing(self) -> None:

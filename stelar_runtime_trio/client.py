@@ -17,7 +17,7 @@ from .transport import TrioRuntime
 
 
 class StelarClient(ClientApplication):
-    """One connection to a server.
+    """A client of one server; it connects again by itself.
 
     ::
 
@@ -36,8 +36,7 @@ class StelarClient(ClientApplication):
     """
 
     def __init__(self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any) -> None:
-        super().__init__(url, secure=bool(tls), **options)
-        self._tls = tls
+        super().__init__(url, tls=tls, **options)
 
     def _make_runtime(self) -> TrioRuntime:
         return TrioRuntime(self.handle_deadlines)
@@ -48,7 +47,7 @@ class StelarClient(ClientApplication):
         context = None
         if target.secure:
             context = client_context(
-                self._tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
+                config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
         await dial(
             runtime,

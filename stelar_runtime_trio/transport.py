@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 
@@ -26,6 +26,8 @@ _logger = logging.getLogger("stelar.trio")
 _READ_SIZE = 64 * 1024
 _WRITE_SIZE = 64 * 1024
 _CLOSE_TIMEOUT = 1.0  # for TLS to say goodbye
+
+T = TypeVar("T")
 
 
 class TrioRuntime:
@@ -77,6 +79,10 @@ class TrioRuntime:
         """Wait until ``event`` is set, or for ``timeout`` seconds."""
         with trio.move_on_after(timeout):
             await event.wait()
+
+    async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call ``function`` where it may block; return what it returns."""
+        return await trio.to_thread.run_sync(function, *arguments)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""

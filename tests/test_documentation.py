@@ -93,7 +93,7 @@ def test_the_plain_websocket_of_the_readme_works(runtime: str) -> None:
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     "program",
-    blocks_of("docs/websocket.md") + blocks_of("docs/server.md"),
+    blocks_of("docs/websocket.md") + blocks_of("docs/server.md") + blocks_of("docs/client.md"),
     ids=lambda program: program.split("\n")[0],
 )
 def test_the_programs_of_the_guides_run(program: str, runtime: str) -> None:

@@ -7,7 +7,9 @@ No call of these calls back before it returns: what it causes comes in a later t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 Address: TypeAlias = tuple[str, int]
 """Of one end of a connection: IP address and port."""
@@ -75,6 +77,10 @@ class Runtime(Protocol):
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         """Wait until ``event`` is set, or for ``timeout`` seconds."""
+        ...
+
+    async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call ``function`` where it may block; return what it returns."""
         ...
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:

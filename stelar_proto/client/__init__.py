@@ -1,7 +1,8 @@
-"""One connection to a server, as an application uses it: events, requests, rooms; on either wire."""
+"""A client of one server, as an application uses it: events, requests, rooms, on either wire."""
 
 from .application import ClientApplication
 from .config import ClientConfig
+from .incoming import MessageStream, Received
 from .target import Target, parse_target
 
-__all__ = ["ClientApplication", "ClientConfig", "Target", "parse_target"]
+__all__ = ["ClientApplication", "ClientConfig", "MessageStream", "Received", "Target", "parse_target"]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
+from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
 from stelar_proto.ws import Headers
+
+from .hooks import Hooks, hook_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,17 @@ class ClientConfig:
     Arguments:
         mode: ``"ws"`` or ``"tcp"``, where the URL does not say.
         tcp_dialect: ``"documented"``, or ``"npm"`` for a server of the npm package.
+        reconnection: connect again when the connection ends, unless ``disconnect()`` ended it.
+        reconnection_attempts: how often in a row, until ``reconnect_failed``; None for ever. The count begins
+            anew after a connection that lasted 5 seconds.
+        reconnection_delay, max_reconnection_delay: what the first attempt waits, and any attempt, at most;
+            each waits half as long again as the one before, and up to half of that is left to chance.
+        custom_reconnect_delay: ``(attempt, base, maximum)`` to seconds, in place of that. A server that says
+            when to come back (Retry-After, close codes 1012 and 1013) is not bothered earlier in any case.
+        retry_first_connect: ``connect()`` tries again too, by the same rules.
+        retry_refused: try again even after HTTP 401, 403 and 404, which time does not heal.
+        message_queue_size: messages kept while there is no connection; the oldest are dropped and counted.
+            With 0 nothing is kept, and emitting without a connection is an error.
         headers: more header fields for the handshake, by name.
         accept_npm_handshake: also accept the wrong Sec-WebSocket-Accept of stelar-time-real 3.2.0.
         ack_timeout: how long a request waits for its answer.
@@ -29,14 +45,27 @@ class ClientConfig:
         max_payload_size, max_frame_size: larger ones end the connection at their header.
         outbox_limit: what may wait for the server to read; sending more is an error until it is drained.
         inbox_limit: messages that may wait for a handler before the server is read no further.
+        tls: an ``ssl.SSLContext``, or True for TLS where the URL does not ask for it.
         reject_unauthorized: verify the server's certificate and name; turning it off is logged.
         serializer: JSON to and from text.
+        hooks: functions by name, called with keyword arguments: ``on_before_emit(event, data)`` (False
+            cancels), ``on_message(event, data, is_binary)``, ``on_state_change(state, previous)``,
+            ``on_reconnect_delay(attempt, delay)`` (a number is the delay instead),
+            ``on_message_queued(event, queue_size)``, ``on_queue_drained(count)``, ``on_error(error)``.
         logger: where the client reports, or the name of a level for its own logger, ``stelar.client``.
     """
 
     mode: str | None = None
     tcp_dialect: str = "documented"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    reconnection: bool = True
+    reconnection_attempts: int | None = 10
+    reconnection_delay: float = 1.0
+    max_reconnection_delay: float = 30.0
+    custom_reconnect_delay: Handler | None = None
+    retry_first_connect: bool = False
+    retry_refused: bool = False
+    message_queue_size: int = 100
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold a password
     accept_npm_handshake: bool = False
     ack_timeout: float = 5.0
     connect_timeout: float = 10.0
@@ -47,18 +76,21 @@ class ClientConfig:
     max_frame_size: int = 10 * 1024 * 1024
     outbox_limit: int = 16 * 1024 * 1024
     inbox_limit: int = 64
+    tls: Any = None
     reject_unauthorized: bool = True
     serializer: Serializer = JSON
+    hooks: Hooks = field(default_factory=dict)
     logger: LoggerOption = None
 
     def __post_init__(self) -> None:
-        problems = [*logger_problems(self.logger)]
+        problems = [*logger_problems(self.logger), *hook_problems(self.hooks)]
         if self.mode not in (None, "ws", "tcp"):
             problems.append(f"mode must be 'ws' or 'tcp', not {self.mode!r}")
-        if not (isinstance(self.ack_timeout, int | float) and self.ack_timeout > 0):
-            problems.append(f"ack_timeout must be a positive number, not {self.ack_timeout!r}")
-        if not (type(self.inbox_limit) is int and self.inbox_limit > 0):
-            problems.append(f"inbox_limit must be a positive whole number, not {self.inbox_limit!r}")
+        problems += self._number_problems()
+        if self.tls not in (None, True, False) and not hasattr(self.tls, "wrap_bio"):
+            problems.append(f"tls must be an ssl.SSLContext, or True, not {self.tls!r}")
+        if self.custom_reconnect_delay is not None and not callable(self.custom_reconnect_delay):
+            problems.append(f"custom_reconnect_delay must be a function, not {self.custom_reconnect_delay!r}")
         for check in (self.session_config, lambda: Headers(self.headers)):
             try:
                 check()
@@ -66,6 +98,30 @@ class ClientConfig:
                 problems.append(str(error))
         if problems:
             raise ValueError("; ".join(problems))
+        # What was handed in may change later; these options do not.
+        object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+        object.__setattr__(self, "hooks", MappingProxyType(dict(self.hooks)))
+
+    def _number_problems(self) -> list[str]:
+        problems = []
+        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < float("inf")):
+                problems.append(f"{name} must be a positive number, not {value!r}")
+        if not problems and self.reconnection_delay > self.max_reconnection_delay:
+            problems.append(
+                f"reconnection_delay ({self.reconnection_delay:g}) must not be more than "
+                f"max_reconnection_delay ({self.max_reconnection_delay:g})"
+            )
+        attempts, size = self.reconnection_attempts, self.message_queue_size
+        if not (type(self.inbox_limit) is int and self.inbox_limit > 0):
+            problems.append(f"inbox_limit must be a positive whole number, not {self.inbox_limit!r}")
+        if attempts is not None and not (type(attempts) is int and attempts > 0):
+            words = "must be a positive whole number, or None for no end"
+            problems.append(f"reconnection_attempts {words}, not {attempts!r}")
+        if not (type(size) is int and size >= 0):
+            problems.append(f"message_queue_size must be a whole number, 0 or more, not {size!r}")
+        return problems
 
     def session_config(self) -> SessionConfig:
         """Return what concerns the session.

@@ -10,8 +10,9 @@ from stelar_proto.channel.handlers import H, Handler, check_handler
 from stelar_proto.messages import check_event_name
 from stelar_proto.session.arguments import register
 
-LOCAL_EVENTS = frozenset({"connect", "disconnect", "error"})
-"""Events of the client itself: connected; disconnected (code, reason); something went wrong (exception)."""
+LOCAL_EVENTS = frozenset({"connect", "disconnect", "reconnecting", "reconnect_failed", "error"})
+"""Events of the client itself: connected; disconnected (code, reason); about to try again (attempt); no more
+attempts; something went wrong (exception)."""
 
 _Table = dict[str, tuple[Handler, ...]]
 
@@ -34,8 +35,9 @@ class HandlerRegistry:
     def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
         """Call ``handler(data)`` for each such event of the server; also a decorator.
 
-        Several handlers are called in order. ``connect`` (no argument), ``disconnect`` (code, reason) and
-        ``error`` (the exception) are the client's own.
+        Several handlers are called in order. ``connect`` (no argument), ``disconnect`` (code, reason),
+        ``reconnecting`` (the number of the attempt), ``reconnect_failed`` (no argument) and ``error`` (the
+        exception) are the client's own.
 
         Raises:
             MessageError: the name is not one that a server can send.

@@ -126,7 +126,9 @@ class RawWebSocketServer(RawServer):
                 return ("binary", json.loads(header)["event"], payload)
             case 0x88:
                 return ("closed", int.from_bytes(payload[:2], "big"), payload[2:].decode())
-            case 0x81:
+            case 0x89:
+                return ("ping", "")
+            case _:
                 fields = json.loads(payload)
         if fields.get("_isAck"):
             error = fields["_error"]
@@ -176,6 +178,10 @@ class RawTcpServer(RawServer):
             case 4:
                 fields = json.loads(payload)
                 return ("request", name, fields["event"], fields["data"], fields["_correlationId"])
+            case 2:
+                return ("ping", "")
+            case 10 if name == "error":
+                return ("failed", payload.decode())
             case 8 | 9:
                 return ("event", name, payload.decode())
             case 10:
@@ -199,7 +205,8 @@ class House:
         self.log: list[Any] = []
 
     def client(self, **options: Any) -> VirtualClient:
-        return VirtualClient(self.network, self.url, **options)
+        """A client that stays alone when its connection ends, unless it is told otherwise."""
+        return VirtualClient(self.network, self.url, **{"reconnection": False, **options})
 
     def dial(self, client: VirtualClient) -> tuple[VirtualTask[None], RawServer]:
         """Have ``client`` connect; return that, and the server's end, which has said nothing."""

@@ -80,3 +80,52 @@ def test_a_configuration_does_not_change() -> None:
     config: Any = ClientConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.mode = "tcp"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("reconnection_delay", 0, "reconnection_delay must be a positive number, not 0"),
+        ("max_reconnection_delay", float("inf"), "max_reconnection_delay must be a positive number, not inf"),
+        ("reconnection_delay", 31, r"reconnection_delay \(31\) must not be more than .* \(30\)"),
+        ("reconnection_attempts", 0, "must be a positive whole number, or None for no end, not 0"),
+        ("message_queue_size", -1, "message_queue_size must be a whole number, 0 or more, not -1"),
+        ("message_queue_size", 1.5, "message_queue_size must be a whole number"),
+        ("custom_reconnect_delay", 5, "custom_reconnect_delay must be a function, not 5"),
+        ("tls", "yes", "tls must be an ssl.SSLContext, or True, not 'yes'"),
+        ("nonsense", 1, "there is no option 'nonsense'; there are accept_npm_handshake, ack_timeout"),
+    ],
+)
+def test_options_that_are_changed_are_checked_before_anything_changes(
+    option: str, value: Any, words: str
+) -> None:
+    client = VirtualClient(VirtualNetwork(VirtualLoop()), "localhost:3000")
+    before = client.get_options()
+    with pytest.raises(ValueError, match=words):
+        client.update_options(**{"ack_timeout": 7, option: value})
+    assert client.get_options() is before
+
+
+def test_options_are_a_snapshot() -> None:
+    headers = {"Authorization": "Bearer secret"}
+    client = VirtualClient(VirtualNetwork(VirtualLoop()), "localhost:3000", headers=headers)
+    headers["x"] = "y"
+    before = client.get_options()
+    client.update_options(ack_timeout=7, headers={"x": "y"})
+    assert (before.ack_timeout, dict(before.headers)) == (5.0, {"Authorization": "Bearer secret"})
+    assert (client.get_options().ack_timeout, dict(client.get_options().headers)) == (7, {"x": "y"})
+    assert "secret" not in repr(before)
+    with pytest.raises(TypeError):
+        before.headers["x"] = "z"  # type: ignore[index]
+
+
+def test_tls_asks_for_a_url_that_has_it() -> None:
+    network = VirtualNetwork(VirtualLoop())
+    assert VirtualClient(network, "localhost:3000", tls=True).get_url() == "wss://localhost:3000"
+    client = VirtualClient(network, "localhost:3000")
+    client.update_options(tls=True, mode="tcp")
+    assert client.get_url() == "tcps://localhost:3000"
+    client.set_url("tcps://localhost:4000")
+    with pytest.raises(ValueError, match="TLS is asked for"):
+        client.set_url("tcp://localhost:4000")
+    assert client.get_url() == "tcps://localhost:4000"

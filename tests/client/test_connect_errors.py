@@ -212,7 +212,7 @@ def test_a_stream_that_comes_when_the_dial_was_given_up_is_let_go(house: House) 
     assert client.is_connected()
 
 
-def test_disconnect_while_dialling_ends_with_the_dial(house: House) -> None:
+def test_disconnect_while_dialling_ends_that_at_once(house: House) -> None:
     class Slow(VirtualClient):
         async def _dial(self, link: Link) -> None:
             await house.loop.sleep(5)
@@ -220,11 +220,11 @@ def test_disconnect_while_dialling_ends_with_the_dial(house: House) -> None:
 
     client = Slow(house.network, house.url)
     connecting, leaving = house.start(client.connect()), house.start(client.disconnect())
-    house.loop.advance(5)
     with pytest.raises(ConnectError, match=r"disconnect\(\) was called"):
         connecting.result()
     assert leaving.is_done
-    assert house.streams[0].is_cut
+    house.loop.advance(5)
+    assert house.streams == []
 
 
 class SlowlyStarting(VirtualRuntime):
@@ -253,6 +253,42 @@ def test_a_connect_that_is_cancelled_while_the_loop_starts_leaves_nothing_behind
     connecting.cancel()
     house.loop.run_until_idle()
     assert (client.get_state(), client._runtime) == ("disconnected", None)
+
+
+def test_disconnect_while_the_loop_starts_ends_that(house: House) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyStarting(house.loop, client.handle_deadlines)
+    connecting, leaving = house.start(client.connect()), house.start(client.disconnect())
+    house.loop.advance(1)
+    with pytest.raises(ConnectError, match=r"disconnect\(\) was called"):
+        connecting.result()
+    assert leaving.is_done
+    assert (client.get_state(), house.streams, house.loop.tasks) == ("disconnected", [], [])
+
+
+class SlowlyClosing(VirtualRuntime):
+    async def close(self) -> None:
+        await self.loop.sleep(1)
+        await super().close()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_disconnect_ends_a_connection_that_is_being_made_however_slowly(
+    house: House, is_cancelled: bool
+) -> None:
+    client = house.client()
+    client.virtual_runtime = SlowlyClosing(house.loop, client.handle_deadlines)
+    connecting, server = house.dial(client)
+    leaving = house.loop.start(client.disconnect())
+    if is_cancelled:
+        house.loop.call_soon(connecting.cancel)
+    house.loop.run_until_idle()
+    assert server.stream.is_cut
+    house.loop.advance(1)
+    with pytest.raises(Cancelled if is_cancelled else ConnectError):
+        connecting.result()
+    assert leaving.is_done
+    assert house.loop.tasks == []
 
 
 def test_who_ended_a_connection_does_not_end_the_next(house: House) -> None:
@@ -297,7 +333,7 @@ def test_a_password_is_in_no_message(web: House, caplog: pytest.LogCaptureFixtur
     with pytest.raises(ConnectError, match="401") as caught:
         connecting.result()
     with pytest.raises(StateError) as caught_too:
-        client.emit("x")
+        web.loop.run(client.request("x"))
     texts = [str(caught.value), str(caught_too.value), repr(client), client.get_url(), caplog.text]
     assert not any("secret" in text for text in texts)
 

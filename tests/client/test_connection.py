@@ -64,7 +64,7 @@ def test_a_client_talks_to_a_server_of_the_same_house(house: House) -> None:
     house.loop.run(server.stop())
 
 
-def test_the_counters_are_those_of_the_last_connection(house: House) -> None:
+def test_the_counters_are_those_of_all_connections(house: House) -> None:
     client = house.client()
     assert (client.get_messages_sent(), client.get_messages_received()) == (0, 0)
     server = house.connect(client)
@@ -72,8 +72,10 @@ def test_the_counters_are_those_of_the_last_connection(house: House) -> None:
     server.stream.send(server.event("y"))
     server.stream.reset()
     assert (client.get_messages_sent(), client.get_messages_received()) == (1, 1)
-    house.connect(client)
-    assert (client.get_messages_sent(), client.get_messages_received()) == (0, 0)
+    server = house.connect(client)
+    assert (client.get_messages_sent(), client.get_messages_received()) == (1, 1)
+    client.emit("x")
+    assert (client.get_messages_sent(), client.get_messages_received()) == (2, 1)
 
 
 def test_what_was_sent_leaves_in_front_of_the_goodbye(house: House) -> None:
@@ -120,6 +122,16 @@ def test_wait_closed_waits_for_the_end(house: House) -> None:
     assert len(client._deadlines) == 0
 
 
+def test_wait_closed_waits_for_the_socket_of_a_connection_that_has_ended(house: House) -> None:
+    client, server = house.pair()
+    server.stream.send(server.bye())
+    assert client.get_state() == "disconnected"
+    waiting = house.start(client.wait_closed())
+    assert not waiting.is_done
+    server.stream.end()
+    assert waiting.is_done
+
+
 def test_a_silent_server_is_noticed(house: House) -> None:
     client, _ = house.pair(heartbeat_interval=10, heartbeat_timeout=20)
     client.on("disconnect", house.note("disconnect"))
@@ -148,7 +160,7 @@ def test_connecting_again_waits_until_the_last_connection_is_gone(house: House) 
         house.log.append(client.get_state())
 
     server.stream.send(server.bye())
-    assert (client.get_state(), len(house.streams)) == ("disconnected", 1)
+    assert (client.get_state(), len(house.streams)) == ("connecting", 1)
     server.stream.end()
     assert (client.get_state(), len(house.streams)) == ("connecting", 2)
     type(server)(house.streams[1]).open()

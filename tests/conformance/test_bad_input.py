@@ -241,7 +241,10 @@ async def test_a_client_notices_a_server_that_went_silent(world: World, wire: st
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, serve)
             client = world.client_of(
-                f"{wire}://127.0.0.1:{port}", heartbeat_interval=0.05, heartbeat_timeout=0.05
+                f"{wire}://127.0.0.1:{port}",
+                heartbeat_interval=0.05,
+                heartbeat_timeout=0.05,
+                reconnection=False,
             )
             ended, errors = inbox_of(client, "disconnect"), inbox_of(client, "error")
             async with client:

@@ -55,7 +55,7 @@ async def test_stopping_tells_every_client(world: World, wire: str) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
         await server.start()
-        async with world.client(server, wire) as client:
+        async with world.client(server, wire, reconnection=False) as client:
             ended = inbox_of(client, "disconnect")
             await server.stop()
             assert await ended.next() == (1001, "Server shutting down")

@@ -82,7 +82,7 @@ async def test_a_namespace_knows_its_own_clients_and_rooms_and_the_server_counts
     async with world.conversation("ws", "tcp") as (server, browser, service):
         game = server.of("/game")
         game.on_ack("sync", lambda ctx: None)
-        async with client_at(world, server, "/game") as player:
+        async with client_at(world, server, "/game", reconnection=False) as player:
             player.join_room("hall")
             await player.request("sync")
             assert server.get_clients() == [browser.get_id(), service.get_id()]

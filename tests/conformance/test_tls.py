@@ -41,7 +41,7 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.feature("tls")
+@pytest.mark.feature("tls", "client: tls")
 async def test_a_conversation_over_tls(
     world: World, wire: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
@@ -74,6 +74,7 @@ async def test_stopping_says_goodbye_over_tls(
             assert await ended.next() == (1001, "Server shutting down")
 
 
+@pytest.mark.feature("client: tls", "client: reject_unauthorized")
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
     world: World, wire: str, server_tls: ssl.SSLContext
 ) -> None:
@@ -84,6 +85,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert server.get_clients() == []
 
 
+@pytest.mark.feature("client: tls", "client: reject_unauthorized")
 async def test_a_certificate_for_another_name_is_refused(
     world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext
 ) -> None:
@@ -94,6 +96,7 @@ async def test_a_certificate_for_another_name_is_refused(
             await world.client(server, wire, tls=client_tls).connect()
 
 
+@pytest.mark.feature("client: reject_unauthorized")
 async def test_verification_can_be_turned_off_and_that_is_logged(
     world: World, wire: str, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -106,6 +106,7 @@ async def expect_handshake(stream: SocketStream) -> None:
     assert f"Sec-WebSocket-Accept: {accept.decode()}" in lines
 
 
+@pytest.mark.feature("client: tcp_dialect", "client: accept_npm_handshake")
 @pytest.mark.parametrize("recorded", ["tcp", "ws"])
 async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: World, recorded: str) -> None:
     """A recorded server: it waits for what the recording says the client sent, then says its next chunk."""
@@ -131,7 +132,10 @@ async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: Worl
             tasks.start_soon(listener.serve, serve)
             log = Inbox()
             client = world.client_of(
-                f"{recorded}://127.0.0.1:{port}", tcp_dialect="npm", accept_npm_handshake=True
+                f"{recorded}://127.0.0.1:{port}",
+                tcp_dialect="npm",
+                accept_npm_handshake=True,
+                reconnection=False,
             )
             client.on_all(lambda event, data: log((event, data)))
             async with client:

@@ -340,11 +340,15 @@ class VirtualClient(ClientApplication):
         super().__init__(url, **options)
         self._network = network
         self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
+        self._used_runtime: VirtualRuntime | None = None
 
     async def _dial(self, link: Link) -> None:
         self._network.dial(self.target.port, link)
 
     def _make_runtime(self) -> VirtualRuntime:
+        if self.virtual_runtime is self._used_runtime:  # the last one may still be closing
+            self.virtual_runtime = VirtualRuntime(self._network.loop, self.handle_deadlines)
+        self._used_runtime = self.virtual_runtime
         return self.virtual_runtime
 
 

@@ -339,6 +339,10 @@ class VirtualRuntime:
         while self.loop.now < ends_at and (others := self._others()):
             await self.wait_for(others[0].ended, ends_at - self.loop.now)
 
+    async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        await self.loop.sleep(0.001)
+        return function(*arguments)
+
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()
 
