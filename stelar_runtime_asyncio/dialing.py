@@ -49,4 +49,6 @@ async def dial(
                 ssl_shutdown_timeout=None if context is None else close_timeout,
             )
     except TimeoutError as error:
+        if error.errno is not None:  # the system gave up in front of us
+            raise
         raise TimeoutError(f"no connection within {connect_timeout:g} s") from error

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from stelar_proto.channel import Closed, Deadlines, Runtime, State
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.dialing import establish
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import ConnectError, StateError
@@ -43,6 +44,7 @@ class ClientApplication(HandlerRegistry, ABC):
 
     def __init__(self, url: str | int, *, secure: bool = False, **options: Any) -> None:
         super().__init__()
+        check_options(ClientConfig, options, type(self).__name__)
         self.config = ClientConfig(**options)
         self.target: Target = parse_target(url, mode=self.config.mode, secure=secure)
         if self.target.wire == "ws":  # what cannot be asked for is refused here, not when connecting

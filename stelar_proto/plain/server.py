@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
 from stelar_proto.channel import HttpResponse, Lifecycle, Place, State, Transport
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.handlers import check_handler, is_awaitable
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.channel.places import place_problems
@@ -87,6 +88,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
     def __init__(
         self, handler: ConnectionHandler, host: str | None, port: int | None, **options: Unpack[ServeOptions]
     ) -> None:
+        check_options(ServeConfig, options, "a WebSocket server")
         unix_path, sock = options.get("unix_path"), options.get("sock")
         problems = place_problems(host=host, port=port, unix_path=unix_path, sock=sock)
         try:
