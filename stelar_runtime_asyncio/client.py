@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from types import TracebackType
 from typing import Any
 
 from stelar_proto.client import ClientApplication
@@ -10,7 +11,7 @@ from stelar_proto.client.link import Link
 from stelar_system.tls import client_context
 
 from .dialing import dial
-from .transport import AsyncioRuntime
+from .transport import AsyncioRuntime, finish
 
 
 class StelarClient(ClientApplication):
@@ -55,3 +56,8 @@ class StelarClient(ClientApplication):
             connect_timeout=config.connect_timeout,
             close_timeout=config.close_timeout,
         )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await finish(super().__aexit__(kind, error, trace))  # bounded by close_timeout

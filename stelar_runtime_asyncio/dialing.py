@@ -52,6 +52,6 @@ async def dial(
     except BaseException as error:
         # What has begun by now is closed by the loop; by uvloop without a word to its protocol.
         protocol.connection_lost(None)
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and error.errno is None:  # else the system gave up in front of us
             raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
         raise

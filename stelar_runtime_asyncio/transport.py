@@ -7,6 +7,7 @@ several connections have to send in one turn of the loop leaves in one write eac
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ from typing import Any, TypeVar, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
 from stelar_proto.channel.runtime import Address
+
+_logger = logging.getLogger("stelar.asyncio")
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class AsyncioRuntime:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
-        task = self._loop.create_task(coroutine)
+        task = self._loop.create_task(_run_coroutine(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
         return task.cancel
@@ -138,6 +141,31 @@ def _but_current(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     # Also those whose callbacks have yet to be called, with which they are really over.
     current = asyncio.current_task()
     return {task for task in tasks if task is not current}
+
+
+async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
+    try:
+        await coroutine
+    except SystemExit as error:  # would end the whole of the loop's run, which it does not on trio
+        _logger.error("a task wanted to exit, which only the main task can do", exc_info=error)
+
+
+async def finish(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run ``coroutine`` to its end, whatever cancels the caller meanwhile, who learns of it then.
+
+    For goodbyes that are bounded by themselves. It is what a shielded scope is to trio: some cancel once,
+    others whatever waits in their scope, again and again.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 _MANY = 16

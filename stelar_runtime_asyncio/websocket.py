@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from types import TracebackType
 from typing import Unpack
 
 from stelar_proto.channel import Runtime
@@ -19,7 +20,7 @@ from stelar_system.tls import TlsOption, client_context
 
 from .dialing import dial
 from .listening import Listening
-from .transport import AsyncioRuntime
+from .transport import AsyncioRuntime, finish
 
 
 class WebSocketServer(Listening[ServedEndpoint], PlainServer):
@@ -48,6 +49,11 @@ class Connector(WebSocketConnector):
             connect_timeout=config.connect_timeout,
             close_timeout=config.close_timeout,
         )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await finish(super().__aexit__(kind, error, trace))  # bounded by close_timeout
 
 
 def serve_websocket(

@@ -54,6 +54,7 @@ class Channel(ABC):
         "can_send",
         "codec",
         "config",
+        "last_words_lost",
         "messages_dropped",
         "on_deadline_changed",
         "outbox",
@@ -72,6 +73,8 @@ class Channel(ABC):
         self.can_send = False
         """Whether messages are taken: it is open, or its last words have not left and may be preceded."""
         self.outbox = Outbox(config.outbox_limit)
+        self.last_words_lost = False
+        """Whether it was cut before all that we had to say, a close frame behind it, had left the outbox."""
         self.messages_dropped = 0
         """Frames for the peer that never left, because the connection ended first or they were too many."""
         self.on_deadline_changed: Callable[[], object] | None = None
@@ -282,6 +285,7 @@ class Channel(ABC):
     def _abort(self) -> None:
         self._aborted = True
         self.can_send = False
+        self.last_words_lost = self.last_words_lost or self.outbox.size > 0
         self.messages_dropped += self.outbox.clear()
 
     def _report_end(self, events: list[Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,15 @@ class ChannelConfig:
         ]
         problems += not_positive_whole(self, ("outbox_limit",))
         return problems
+
+
+def check_options(config: type, options: Iterable[str], owner: str) -> None:
+    """Raise :class:`TypeError` if ``config`` has no such option: ``owner`` is whose options it holds."""
+    names = {field.name for field in fields(config)}
+    for name in options:
+        if name not in names:
+            guess = "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, names, 1))
+            raise TypeError(f"{owner} has no option {name!r}{guess}")
 
 
 def _is_positive(value: object) -> bool:

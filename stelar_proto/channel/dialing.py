@@ -10,6 +10,9 @@ from stelar_proto.errors import ConnectError, StelarError
 from .events import Closed
 from .runtime import Transport, WaitableEvent
 
+# What OpenSSL, depending on its version, calls an answer that is no TLS record.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
 
 class Dialed(Protocol):
     """A client's endpoint while it is being connected."""
@@ -56,6 +59,8 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
 def _connect_error(url: str, error: Exception) -> ConnectError:
     if isinstance(error, ConnectionRefusedError) or isinstance(error.__cause__, ConnectionRefusedError):
         words = "connection refused"
+    elif getattr(error, "reason", None) in _NO_TLS:
+        words = "the server does not speak TLS on this port"
     else:
         words = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return ConnectError(f"cannot connect to {url}: {words}")

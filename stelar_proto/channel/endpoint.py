@@ -13,6 +13,7 @@ from typing import Any
 
 from .channel import Channel
 from .events import Closed
+from .handlers import FAULTS
 from .runtime import Runtime, Transport, WaitableEvent
 from .state import State
 
@@ -54,7 +55,7 @@ class Endpoint(ABC):
             events = session.receive_data(data, self._runtime.now())
             if events:
                 self._take(events)
-        except Exception:
+        except FAULTS:
             self._break_off()
         return session.outbox.size > 0 or session.state is not _OPEN
 
@@ -63,7 +64,7 @@ class Endpoint(ABC):
         self.transport = None
         try:
             self._take(self.session.connection_lost(self._runtime.now()))
-        except Exception:
+        except FAULTS:
             self._break_off()
 
     def handle_deadline(self, now: float) -> None:
@@ -73,7 +74,7 @@ class Endpoint(ABC):
             events = self.session.handle_deadline(now, unsent_size=unsent_size)
             if events:
                 self._take(events)
-        except Exception:
+        except FAULTS:
             self._break_off()
         self.flush_soon()
 

@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 Handler = Callable[..., Any]
 """A plain function or an ``async def``, or anything else that is called and may return an awaitable."""
 
+FAULTS = (Exception, SystemExit)
+"""What is caught of such a function. That it wants to exit is a fault like others: only the main task can,
+and not every event loop would end by it."""
+
 H = TypeVar("H", bound=Handler)
 
 

@@ -1,4 +1,4 @@
-"""The states of a session, and which may follow which.
+"""The states of a connection, and which may follow which.
 
 Theory of operation::
 
@@ -6,7 +6,7 @@ Theory of operation::
          │                                         └─── the peer's close or fault, a timeout ──────▲
          └───────────── refused, failed, timed out, stream ended, aborted ─────────────────────────┘
 
-Who moves on, and why, stands in :mod:`.session`.
+Who moves on, and why, stands in :mod:`.channel` and in those above it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a session stands."""
+    """Where a connection stands."""
 
     CONNECTING = "connecting"
     """Nothing can be sent: the handshake is not done, or the server has not said yes."""

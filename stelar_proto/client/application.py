@@ -11,6 +11,7 @@ from functools import partial, update_wrapper
 from typing import Any
 
 from stelar_proto.channel import Deadlines, Runtime
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.messages import check_event_name
@@ -38,6 +39,7 @@ class ClientApplication(ClientSending):
     """
 
     def __init__(self, url: str | int, **options: Any) -> None:
+        check_options(ClientConfig, options, type(self).__name__)
         config = ClientConfig(**options)
         target = _check(url, config)
         super().__init__(config, target)

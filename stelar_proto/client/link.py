@@ -93,10 +93,10 @@ class Link(Dispatcher):
         if rest is None and self._next is not None:
             following, self._next = self._next, None
             following._previous = None
-            following._go_on()
+            following._take_over()
         return rest
 
-    def _go_on(self) -> None:
+    def _take_over(self) -> None:
         self._busy = False
         self._take(())
 
@@ -106,7 +106,7 @@ class Link(Dispatcher):
         except BaseException:
             # A handler that was cancelled alone must not take with it what others wait for.
             if self._client.is_running:
-                self._go_on()
+                self._take_over()
             raise
 
     def last_words(self) -> list[Call]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Unpack
 
 from stelar_proto.channel import Closed, Deadlines, Runtime
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.dialing import establish
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import StateError
@@ -61,6 +62,7 @@ class WebSocketConnector(ABC):
     """
 
     def __init__(self, url: str, **options: Unpack[ConnectOptions]) -> None:
+        check_options(ConnectConfig, options, "a WebSocket client")
         self.config = ConnectConfig(**options)
         self.target = parse_websocket_url(url)
         self.logger = choose_logger(self.config.logger, "stelar.websocket")

@@ -17,6 +17,7 @@ from typing import Any
 
 from stelar_proto import ws
 from stelar_proto.channel import Closed, Runtime, State, WaitableEvent
+from stelar_proto.channel.handlers import FAULTS
 from stelar_proto.errors import StateError
 from stelar_proto.ws import PartReceived
 
@@ -168,7 +169,7 @@ class WebSocketEndpoint(SendingEndpoint):
                 self._take(events)
             if not self._receivers and not self.paused:
                 self._regulate()  # a large message may be on its way that nobody waits for
-        except Exception:
+        except FAULTS:
             self._break_off()
         return session.outbox.size > 0 or session.state is not _OPEN
 

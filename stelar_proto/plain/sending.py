@@ -46,6 +46,8 @@ class SendingEndpoint(Endpoint):
         """Return what to raise now that the connection has ended, or is ending."""
         end, codec = self.end or self._held, self.session.codec
         received, sent = codec.close_received, codec.close_sent
+        if self.session.last_words_lost:
+            sent = None
         if end is None:
             end = Closed(*(sent or (1006, "")), None)
         return ConnectionClosed(end.code, end.reason, received=received, sent=sent, error=end.error)

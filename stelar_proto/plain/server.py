@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
 from stelar_proto.channel import HttpResponse, Lifecycle, Place, State, Transport
-from stelar_proto.channel.handlers import check_handler, is_awaitable
+from stelar_proto.channel.config import check_options
+from stelar_proto.channel.handlers import FAULTS, check_handler, is_awaitable
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.channel.places import place_problems
 from stelar_proto.errors import ConnectionClosed
@@ -87,6 +88,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
     def __init__(
         self, handler: ConnectionHandler, host: str | None, port: int | None, **options: Unpack[ServeOptions]
     ) -> None:
+        check_options(ServeConfig, options, "a WebSocket server")
         unix_path, sock = options.get("unix_path"), options.get("sock")
         problems = place_problems(host=host, port=port, unix_path=unix_path, sock=sock)
         try:
@@ -152,7 +154,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             return
         try:
             response = process(event.request)
-        except Exception:
+        except FAULTS:
             self._fail(peer, event.request)
         else:
             if isinstance(response, Awaitable):
@@ -165,7 +167,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
     ) -> None:
         try:
             answer = await response
-        except Exception:
+        except FAULTS:
             self._fail(peer, event.request)
         else:
             self._answer(peer, event, answer)
@@ -225,10 +227,10 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             if is_awaitable(result):
                 await result  # type: ignore[misc]  # which is_awaitable() has made sure of
             code = CloseCode.NORMAL_CLOSURE
-        except Exception as error:
+        except FAULTS as error:
             self._report(peer, error)
         except BaseExceptionGroup as group:  # a handler's tasks were cancelled, and one raised on its way out
-            errors, others = group.split(Exception)
+            errors, others = group.split(FAULTS)
             if errors is not None:
                 self._report(peer, errors)
             if others is not None:
@@ -239,7 +241,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             peer.is_handled = False
             self.forget_if_over(peer)
 
-    def _report(self, peer: ServedEndpoint, error: Exception) -> None:
+    def _report(self, peer: ServedEndpoint, error: BaseException) -> None:
         # That its own connection has ended is no fault of a handler; it may have others.
         if peer.session.state is not State.OPEN and _is_all_connection_closed(error):
             self.logger.debug("a handler ended with its connection: %s", error)
@@ -252,7 +254,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             self.forget(peer)
 
 
-def _is_all_connection_closed(error: Exception) -> bool:
+def _is_all_connection_closed(error: BaseException) -> bool:
     """Tell whether a connection's end is all that was raised, maybe by several tasks of a group."""
     if isinstance(error, ExceptionGroup):
         return error.split(ConnectionClosed)[1] is None

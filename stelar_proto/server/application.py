@@ -12,6 +12,7 @@ from logging import INFO, WARNING
 from typing import Any, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import SlowConsumer
 from stelar_proto.session import Deferred, TcpSession, WebSocketSession
@@ -54,6 +55,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     """
 
     def __init__(self, **options: Any) -> None:
+        check_options(ServerConfig, options, type(self).__name__)
         config = ServerConfig(**options)
         Namespace.__init__(self, self, config.namespace)
         Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from logging import Logger
 from typing import Any, TypeAlias
 
-from stelar_proto.channel.handlers import Handler, is_awaitable
+from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
 from stelar_proto.session import Deferred
 
 HOOKS: dict[str, tuple[str, ...]] = {
@@ -75,7 +75,7 @@ class Hooks:
         self._running.add(name)
         try:
             answer = hook(**arguments)
-        except Exception:
+        except FAULTS:
             self.logger.exception("hook %s raised", name)
             return True
         finally:
@@ -85,7 +85,7 @@ class Hooks:
     async def _await_answer(self, name: str, answer: Awaitable[object]) -> bool:
         try:
             return await _Steps(answer, name, self._running) is not False
-        except Exception:
+        except FAULTS:
             self.logger.exception("hook %s raised", name)
             return True
 

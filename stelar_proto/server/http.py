@@ -7,7 +7,7 @@ from logging import Logger
 from typing import NamedTuple
 
 from stelar_proto.channel import HttpResponse, State
-from stelar_proto.channel.handlers import check_handler, is_awaitable
+from stelar_proto.channel.handlers import FAULTS, check_handler, is_awaitable
 from stelar_proto.errors import StateError
 from stelar_proto.session import Deferred, Dispatcher, WebSocketSession
 from stelar_proto.ws import Request
@@ -59,7 +59,7 @@ class HttpRouter:
         else:
             try:
                 response = route.handler(request)
-            except Exception as error:
+            except FAULTS as error:
                 self._fail(endpoint, request, error)
             else:
                 if not isinstance(response, HttpResponse) and is_awaitable(response):
@@ -72,7 +72,7 @@ class HttpRouter:
     ) -> None:
         try:
             answer = await response
-        except Exception as error:
+        except FAULTS as error:
             self._fail(endpoint, request, error)
         else:
             self._respond(endpoint, request, answer)
@@ -93,7 +93,7 @@ class HttpRouter:
         else:
             endpoint.flush_soon()
 
-    def _fail(self, endpoint: Dispatcher, request: Request, error: Exception) -> None:
+    def _fail(self, endpoint: Dispatcher, request: Request, error: BaseException) -> None:
         self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error)
         if endpoint.session.state is State.CONNECTING:
             endpoint.session.refuse(500, "the handler failed")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from stelar_proto.channel import Closed, State
-from stelar_proto.channel.handlers import Handler, is_awaitable
+from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
     AckRequest,
@@ -132,6 +132,7 @@ class Peer(Dispatcher):
             transport is not None
             and transport.gathers
             and not outbox.size
+            and len(frame) <= outbox.limit
             and session.can_send
             and transport.write(frame)
         ):
@@ -313,7 +314,7 @@ class Peer(Dispatcher):
             return None
         try:
             result = handler(context)
-        except Exception as error:
+        except FAULTS as error:
             self._handler_raised(handler, error, (context,))
         else:
             if result is not None and is_awaitable(result):
@@ -324,7 +325,7 @@ class Peer(Dispatcher):
     async def _await_answer(self, handler: Handler, result: Awaitable[Any], context: Context) -> None:
         try:
             answer = await result
-        except Exception as error:
+        except FAULTS as error:
             self._handler_raised(handler, error, (context,))
         else:
             self._give(handler, answer, context)
@@ -340,7 +341,7 @@ class Peer(Dispatcher):
                 self._handler_raised(handler, error, (context,))
 
     def _handler_raised(
-        self, handler: Handler, error: Exception, arguments: tuple[Any, ...], event: str | None = None
+        self, handler: Handler, error: BaseException, arguments: tuple[Any, ...], event: str | None = None
     ) -> None:
         context: Context = arguments[0]
         reply = context._reply

@@ -15,7 +15,7 @@ from logging import Logger
 from typing import Any
 
 from stelar_proto.channel import Closed, Endpoint, Runtime, State
-from stelar_proto.channel.handlers import Handler, is_awaitable
+from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
 
 from .events import Event
 from .session import Session
@@ -162,7 +162,7 @@ class Dispatcher(Endpoint):
         for index, handler in enumerate(handlers):
             try:
                 result = handler(*arguments)
-            except Exception as error:
+            except FAULTS as error:
                 self._handler_raised(handler, error, arguments)
             else:
                 if result is not None and is_awaitable(result):
@@ -174,14 +174,14 @@ class Dispatcher(Endpoint):
     ) -> None:
         try:
             await result
-        except Exception as error:
+        except FAULTS as error:
             self._handler_raised(handlers[0], error, arguments)
         rest = self._call(handlers[1:], *arguments)
         if rest is not None:
             await rest
 
     def _handler_raised(
-        self, handler: Handler, error: Exception, arguments: tuple[Any, ...], event: str | None = None
+        self, handler: Handler, error: BaseException, arguments: tuple[Any, ...], event: str | None = None
     ) -> None:
         """Report ``error``; ``arguments`` is what ``handler`` was called with, ``event`` what about."""
         function = handler.func if isinstance(handler, partial) else handler

@@ -235,7 +235,10 @@ class ResponseReader(HeadReader):
         """
         self._receive(b"")
         if self._headers is None:
-            raise self._fault(0, "the connection ended before a complete HTTP response had come")
+            words = "the connection ended before a complete HTTP response had come"
+            if not len(self._buffer):
+                words += "; if the server speaks TLS, use wss:// or https://"
+            raise self._fault(0, words)
         return self._finish(self._headers)
 
     def _finish(self, headers: Headers) -> Response:

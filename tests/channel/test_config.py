@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
+from stelar_proto.channel.config import check_options
 from stelar_proto.channel.logs import choose_logger, logger_problems
 
 
@@ -72,3 +73,13 @@ def test_what_is_neither_logger_nor_level_is_refused(option: object, problem: st
     assert re.search(problem, found)
     for valid in (None, "Info", logging.getLogger("mine")):
         assert not [*logger_problems(valid)]
+
+
+def test_an_option_that_does_not_exist_is_named_with_what_may_be_meant() -> None:
+    check_options(ChannelConfig, {"close_timeout": 1}, "a server")
+    with pytest.raises(
+        TypeError, match=r"^a server has no option 'close_timout'; did you mean 'close_timeout'\?$"
+    ):
+        check_options(ChannelConfig, {"close_timout": 1}, "a server")
+    with pytest.raises(TypeError, match=r"^a server has no option 'xyz'$"):
+        check_options(ChannelConfig, {"xyz": 1}, "a server")

@@ -135,3 +135,13 @@ def test_cancelled_behind_the_stream_it_aborts_that(loop: VirtualLoop, link: Lin
     with pytest.raises(Cancelled):
         task.result()
     assert link.done == ["abort 1006"]  # the stream will tell that it is lost
+
+
+def test_a_server_that_does_not_speak_tls_is_named_as_one() -> None:
+    error = OSError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+    error.reason = "WRONG_VERSION_NUMBER"  # type: ignore[attr-defined]  # as ssl.SSLError has it
+    loop = VirtualLoop()
+    task = establishing(loop, Link(loop), raising(error))
+    assert str(task.error) == f"cannot connect to {URL}: the server does not speak TLS on this port"
+    assert task.error is not None
+    assert task.error.__cause__ is error

@@ -267,9 +267,9 @@ def test_disconnect_while_the_loop_starts_ends_that(house: House) -> None:
 
 
 class SlowlyClosing(VirtualRuntime):
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> int:
         await self.loop.sleep(1)
-        await super().close()
+        return await super().close(timeout)
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])

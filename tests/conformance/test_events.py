@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from decimal import Decimal
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from stelar_proto.errors import ConnectError
+from stelar_proto.errors import ConnectError, RemoteError
 from stelar_proto.server import HttpResponse
 from tests.conformance.world import Inbox, World, inbox_of, raw_connection, read_to_end
 
@@ -320,3 +322,26 @@ async def test_pages_are_served_beside_the_websocket(world: World) -> None:
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.endswith(b"\r\n\r\nGET for 1")
         assert client.is_connected()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_handler_that_wants_to_exit_is_one_that_raises(
+    world: World, wire: str, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(_: Any) -> None:
+        sys.exit("enough")
+
+    async def leave_later(ctx: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        leave(ctx)
+
+    async with world.conversation(wire) as (server, client):
+        server.on("leave", leave_later if is_async else leave)
+        server.on_ack("leave", leave_later if is_async else leave)
+        server.on_ack("stay", lambda ctx: "here")
+        client.emit("leave")
+        with pytest.raises(RemoteError, match="HANDLER_ERROR"):
+            await client.request("leave")
+        assert await client.request("stay") == "here"
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.exc_info[0] for record in errors if record.exc_info] == [SystemExit] * 2

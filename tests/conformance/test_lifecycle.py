@@ -253,3 +253,16 @@ async def test_without_a_tcp_port_there_is_no_second_listener(world: World) -> N
         assert server.get_tcp_port() is None
         async with world.client(server, "ws") as client:
             assert client.is_connected()
+
+
+async def test_a_client_that_is_left_by_a_cancellation_says_goodbye(world: World, wire: str) -> None:
+    ended = Inbox()
+    with anyio.fail_after(PATIENCE):
+        async with world.server() as server:
+            server.on_disconnect(ended)
+            with anyio.CancelScope() as scope:
+                async with world.client(server, wire):
+                    scope.cancel()
+                    await anyio.sleep_forever()
+            assert scope.cancelled_caught
+            assert (await ended.next()).data["code"] == 1000

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -366,6 +367,24 @@ async def test_a_peer_that_vanishes_ends_the_handler(world: World, caplog: pytes
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_handler_that_wants_to_exit_is_one_that_raises(
+    world: World, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(_: Any) -> None:
+        sys.exit("enough")
+
+    async def leave_later(connection: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        leave(connection)
+
+    async with conversation(world, leave_later if is_async else leave) as (_, client):
+        with pytest.raises(ConnectionClosed, match="1011"):
+            await client.recv()
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.exc_info[0] for record in errors if record.exc_info] == [SystemExit]
+
+
 @pytest.mark.parametrize("how", ["send", "wait_closed"])
 async def test_a_close_behind_messages_that_nobody_reads_is_answered(world: World, how: str) -> None:
     unread = Inbox()
@@ -402,8 +421,7 @@ async def test_a_body_that_raises_or_is_cancelled_closes_the_connection(world: W
                     await client.recv()
             assert scope.cancelled_caught
             await client.wait_closed()
-            # anyio cancels again whatever waits in a cancelled scope; on trio, leaving is shielded from that.
-            assert client.close_code == (1000 if world.backend == "trio" else 1006)
+            assert client.close_code == 1000
             while server.connections:
                 await anyio.wait_all_tasks_blocked()
 

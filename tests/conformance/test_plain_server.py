@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -282,3 +285,28 @@ async def test_a_handler_of_another_server_is_waited_for(world: World) -> None:
                     assert keeper.ended.waiting == 0
                     keeper.released.set()
                     await keeper.ended.next()
+
+
+async def test_a_system_that_gives_up_in_front_of_us_is_not_said_to_be_our_timeout(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give_up(*_: object, **__: object) -> None:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    if world.backend == "trio":
+        monkeypatch.setattr("trio.open_tcp_stream", give_up)
+    else:
+        loop = SimpleNamespace(create_connection=give_up)
+        stand_in = SimpleNamespace(timeout=asyncio.timeout, get_running_loop=lambda: loop)
+        monkeypatch.setattr("stelar_runtime_asyncio.dialing.asyncio", stand_in)
+    with pytest.raises(ConnectError, match=r"cannot connect to ws://192\.0\.2\.1/?: Connection timed out"):
+        await world.package.connect_websocket("ws://192.0.2.1").__aenter__()
+
+
+async def test_a_server_is_shown_with_its_address(world: World) -> None:
+    assert repr(world.package.serve_websocket(echo, "::1", 80)) == "<WebSocketServer on [::1]:80>"
+    assert "on [::1]:0, " in repr(world.server(host="::1"))
+    with pytest.raises(TypeError, match="a WebSocket server has no option 'ping_interval'"):
+        world.package.serve_websocket(echo, ping_interval=20)
+    with pytest.raises(TypeError, match="a WebSocket client has no option 'subprotocol'; did you mean 'sub"):
+        world.package.connect_websocket("ws://localhost", subprotocol="chat")

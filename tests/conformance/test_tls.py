@@ -398,3 +398,15 @@ async def test_a_server_that_answers_byte_by_byte_is_given_up(
             tasks.start_soon(listener.serve, serve)
             with anyio.fail_after(PATIENCE), pytest.raises(ConnectError, match=r"within 0\.3 s"):
                 await client.connect()
+
+
+async def test_who_speaks_tls_to_a_plain_port_or_the_reverse_is_told(
+    world: World, wire: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async with world.conversation() as (plain,), world.conversation(tls=server_tls) as (secure,):
+        with pytest.raises(ConnectError, match="the server does not speak TLS on this port"):
+            await world.client(plain, wire, tls=client_tls, connect_timeout=1000).connect()
+        if wire == "ws":  # over TCP a client does not speak first, so nothing comes
+            url = url_of(secure, wire)
+            with pytest.raises(ConnectError, match=r"(speaks|looks like) TLS(, |; )use wss://"):
+                await world.client_of(url).connect()

@@ -255,6 +255,28 @@ def test_who_waits_behind_a_held_end_is_woken_by_it(house: House) -> None:
     assert peer.heard() == [(CLOSE, b"\x0f\xa0")]
 
 
+def test_a_close_frame_that_never_left_is_not_said_to_be_sent(house: House) -> None:
+    connection, peer = house.open(close_timeout=3)
+    peer.stream.stop_reading()
+    house.run(connection.send("in front of it"))
+    house.start(connection.close(4000))
+    receiving = house.start(connection.recv())
+    house.loop.advance(3)
+    with pytest.raises(ConnectionClosed, match="1006") as caught:
+        receiving.result()
+    assert (caught.value.received, caught.value.sent) == (None, None)
+
+
+def test_a_close_frame_that_went_with_the_stream_is_not_said_to_be_sent(house: House) -> None:
+    connection, peer = house.open()
+    peer.stream.send(peer.frame(TEXT, b"x") + peer.close_frame(4000))
+    peer.stream.reset()
+    assert house.run(connection.recv()) == "x"
+    with pytest.raises(ConnectionClosed, match="4000") as caught:
+        house.run(connection.recv())
+    assert (caught.value.received, caught.value.sent) == ((4000, ""), None)
+
+
 def test_a_fault_of_the_library_is_logged_and_costs_one_connection(
     house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -481,6 +481,27 @@ def test_a_second_request_to_stop_does_not_wait_for_handlers(serving: House) -> 
     assert peer.stream.is_cut
 
 
+@pytest.mark.parametrize("others", [[], [KeyboardInterrupt()]])
+def test_what_a_group_of_tasks_raises_is_reported_but_for_what_is_for_the_main_task(
+    serving: House, caplog: pytest.LogCaptureFixture, others: list[BaseException]
+) -> None:
+    async def fail(connection: WebSocketConnection) -> None:
+        raise BaseExceptionGroup("tasks", [SystemExit(), ZeroDivisionError(), *others])
+
+    serving.serve(fail)
+    stream = serving.server.connect("ws")
+    if others:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            stream.send(UPGRADE)
+        assert caught.value.exceptions == tuple(others)
+    else:
+        stream.send(UPGRADE)
+    [record] = errors_in(caplog)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], BaseExceptionGroup)
+    assert [type(error) for error in record.exc_info[1].exceptions] == [SystemExit, ZeroDivisionError]
+
+
 def test_a_handler_may_stop_the_server_it_runs_in(serving: House) -> None:
     async def stop(connection: WebSocketConnection) -> None:
         await serving.server.stop()

@@ -46,3 +46,12 @@ def test_a_frame_has_room_for_an_error_and_a_length_that_the_wire_can_say() -> N
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ValueError, match=r"connect_timeout.*; heartbeat_interval.*; outbox_limit"):
         SessionConfig(connect_timeout=0, heartbeat_interval=-1, outbox_limit=0)
+
+
+@pytest.mark.parametrize("policy", ["block", None, 1, "CLOSE"])
+def test_a_policy_for_slow_consumers_is_one_of_three(policy: Any) -> None:
+    for known in ("close", "drop_oldest", "drop_newest"):
+        assert SessionConfig(slow_consumer=known).slow_consumer == known
+    allowed = "slow_consumer must be one of 'close', 'drop_oldest', 'drop_newest', not "
+    with pytest.raises(ValueError, match=f"^{allowed}{policy!r}$"):
+        SessionConfig(slow_consumer=policy)

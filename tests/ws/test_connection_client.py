@@ -180,6 +180,8 @@ def test_the_end_of_the_stream_before_the_answer_fails_the_handshake(start: byte
         "the server's answer is no valid HTTP/1.1 response: "
         "the connection ended before a complete HTTP response had come"
     )
+    if not start:
+        reason += "; if the server speaks TLS, use wss:// or https://"
     assert comparable(conn.receive_data(b"")) == [refused(0, reason)]
     assert conn.receive_data(b"") == []
 
