@@ -43,6 +43,7 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/echo.py
+	$(BIN)/python benchmarks/server.py
 
 # Debian ships venv apart from python3; where it is missing and may be installed, it is.
 $(READY): pyproject.toml

@@ -18,6 +18,7 @@ from typing import Any
 from processes import Announce, Server, be_a_server
 
 from stelar_proto.server import RateLimit
+from stelar_proto.server.hooks import HOOKS
 
 ECHO, NEWS = "chat", "news"
 
@@ -42,6 +43,8 @@ OPTIONS: dict[str, Any] = {
     # Counted and compared as ever, but out of the reach of the load.
     "rate_limit": RateLimit(max_points=1_000_000_000),
     "max_connections_per_ip": 1_000_000,
+    # All but on_before_broadcast, which no other server here is asked.
+    "hooks": {name: lambda **_: None for name in HOOKS if name != "on_before_broadcast"},
 }
 
 

@@ -14,6 +14,10 @@ from collections import deque
 _WRITE_SIZE = 64 * 1024  # frames are joined up to about this many bytes: one system call, no giant copy
 
 
+# The kept frames of all who have none; nothing is ever put into it. A deque of one's own takes 760 bytes.
+_NONE: deque[tuple[int, bytes]] = deque()
+
+
 class Outbox:
     """Arguments, all in bytes: ``limit``, and the two water marks.
 
@@ -39,7 +43,7 @@ class Outbox:
         self._frames: deque[bytes] = deque()
         # The kept ones stand apart, so that dropping need not look for the oldest other. Each knows how many
         # frames must have gone before it is its turn; they are counted while there is one.
-        self._kept: deque[tuple[int, bytes]] = deque()
+        self._kept = _NONE
         self._gone = 0
         self._high_water = min(high_water, limit // 2)
         self._low_water = min(low_water, limit // 8)
@@ -83,6 +87,8 @@ class Outbox:
 
     def keep(self, frame: bytes) -> None:
         """Append ``frame``, which is never dropped, whatever the limit."""
+        if self._kept is _NONE:
+            self._kept = deque()
         self._kept.append((self._gone + len(self._frames), frame))
         self.kept_size += len(frame)
         self.size = size = self.size + len(frame)
@@ -145,13 +151,15 @@ class Outbox:
             else:
                 frames.popleft()
                 self._gone += 1
+        if not kept:
+            self._kept = _NONE
         return taken
 
     def clear(self) -> int:
         """Throw everything away; return how many frames that were."""
         dropped = len(self)
         self._frames.clear()
-        self._kept.clear()
+        self._kept = _NONE
         self.size = self.kept_size = 0
         self.congested = self.is_dropping = False
         return dropped
