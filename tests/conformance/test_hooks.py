@@ -338,7 +338,7 @@ async def test_a_hook_may_put_a_client_into_a_room_or_out_of_the_house(
             _, reason = await ended.next()
             assert reason == "not you"
             assert joined.waiting == 0
-            await client.wait_closed()
+            await client.disconnect()  # else it would come again
 
 
 @pytest.mark.feature("hooks", "on_before_broadcast")
