@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
@@ -20,6 +21,9 @@ from stelar_proto.channel.runtime import Address
 _logger = logging.getLogger("stelar.asyncio")
 
 T = TypeVar("T")
+
+_spawned: ContextVar[asyncio.Task[Any] | None] = ContextVar("_spawned", default=None)
+"""The task that was spawned here, or that has begun this one: whoever runs in it does not wait for it."""
 
 
 class AsyncioRuntime:
@@ -84,7 +88,7 @@ class AsyncioRuntime:
 
     def set_when_rested(self, event: WaitableEvent) -> None:
         """Set ``event`` as soon as nothing runs that was spawned, the caller aside."""
-        self._resting = (event, asyncio.current_task())
+        self._resting = (event, _spawned.get())
         self._note_rest()
 
     def _note_rest(self) -> None:
@@ -139,11 +143,12 @@ class AsyncioRuntime:
 
 def _but_current(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     # Also those whose callbacks have yet to be called, with which they are really over.
-    current = asyncio.current_task()
-    return {task for task in tasks if task is not current}
+    current = asyncio.current_task(), _spawned.get()
+    return {task for task in tasks if task not in current}
 
 
 async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
+    _spawned.set(asyncio.current_task())
     try:
         await coroutine
     except SystemExit as error:  # would end the whole of the loop's run, which it does not on trio
