@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
-from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
@@ -114,11 +113,10 @@ class AsyncioRuntime:
         for protocol in dirty:
             protocol.flush()
 
-    async def cancel_tasks(self, timeout: float) -> None:
-        """Cancel what was spawned, the caller aside; wait for it, and for what is spawned meanwhile."""
+    def cancel_tasks(self) -> None:
+        """Cancel what was spawned until now, the caller aside."""
         for task in _but_current(self._tasks):
             task.cancel()
-        await self._wait_for_tasks(timeout)
 
     async def close(self, timeout: float | None = None) -> int:
         """Stop the timer and cancel what was spawned, the caller aside; return how much has not ended."""
@@ -127,15 +125,13 @@ class AsyncioRuntime:
         for _ in range(2):
             for task in _but_current(self._tasks | self._own_tasks):
                 task.cancel()
-            await self._wait_for_tasks(None if timeout is None else timeout / 2, self._own_tasks)
+            await self._wait_for_tasks(None if timeout is None else timeout / 2)
         return sum(not task.done() for task in _but_current(self._tasks | self._own_tasks))
 
-    async def _wait_for_tasks(
-        self, timeout: float | None, others: AbstractSet[asyncio.Task[None]] = frozenset()
-    ) -> None:
+    async def _wait_for_tasks(self, timeout: float | None) -> None:
         try:
             async with asyncio.timeout(timeout):
-                while tasks := _but_current(self._tasks | others):
+                while tasks := _but_current(self._tasks | self._own_tasks):
                     await asyncio.wait(tasks)
         except TimeoutError:
             pass

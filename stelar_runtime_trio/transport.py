@@ -122,15 +122,12 @@ class TrioRuntime:
             if all(task is not None and task is caller for task in self._spawned.values()):
                 event.set()
 
-    async def cancel_tasks(self, timeout: float) -> None:
-        """Cancel what was spawned, the caller aside; wait for it, and for what is spawned meanwhile."""
+    def cancel_tasks(self) -> None:
+        """Cancel what was spawned until now, the caller aside."""
         caller = self._task_of_the_caller()
         for scope, task in self._spawned.items():
             if task is None or task is not caller:
                 scope.cancel()
-        rested = trio.Event()
-        self.set_when_rested(rested)
-        await self.wait_for(rested, timeout)
 
     async def close(self, timeout: float | None = None) -> int:
         """Cancel everything that still runs; return how much has not ended, unless it is the caller."""

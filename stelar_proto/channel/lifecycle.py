@@ -28,8 +28,8 @@ _GOODBYE = (1001, "Server shutting down")
 
 # How long who was cut or cancelled may take to end, in the order in which it is waited for; seconds. Together
 # they are what a stop may take beyond shutdown_timeout.
-_CANCEL_TIME = 0.18
 _CUT_TIME = 0.03
+_CANCEL_TIME = 0.18
 _CALLBACK_TIME = 0.05  # at least; they have what is left of shutdown_timeout, too
 _END_TIME = 0.1
 
@@ -254,12 +254,11 @@ class Lifecycle(ABC, Generic[P]):
         try:
             await runtime.wait_for(emptied, timeout)
             if not self.is_cut:
-                self._rested = runtime.make_event()
-                runtime.set_when_rested(self._rested)
-                await runtime.wait_for(self._rested, max(ends_at - runtime.now(), 0.0))
+                await self._wait_for_handlers(runtime, max(ends_at - runtime.now(), 0.0))
             self.cut_all()
-            await runtime.cancel_tasks(_CANCEL_TIME)
+            runtime.cancel_tasks()
             await runtime.wait_for(emptied, _CUT_TIME)
+            await self._wait_for_handlers(runtime, _CANCEL_TIME)  # those of the ends that were cut, too
             await self._call_back(runtime, max(ends_at - runtime.now(), _CALLBACK_TIME))
         finally:
             self.cut_all()  # cancelled: there is no time for goodbyes
@@ -267,6 +266,11 @@ class Lifecycle(ABC, Generic[P]):
 
     def _excuse_caller(self) -> None:
         """Do not wait for the handler that stops the server, where handlers are waited for."""
+
+    async def _wait_for_handlers(self, runtime: Runtime, timeout: float) -> None:
+        self._rested = runtime.make_event()
+        runtime.set_when_rested(self._rested)
+        await runtime.wait_for(self._rested, timeout)
 
     async def _end(self, runtime: Runtime) -> None:
         self._ports.clear()

@@ -60,11 +60,8 @@ class Runtime(Protocol):
         """Set ``event`` as soon as nothing runs that was spawned, but for the caller."""
         ...
 
-    async def cancel_tasks(self, timeout: float) -> None:
-        """Cancel what was spawned until now, but for the caller.
-
-        Return when that has ended, and what was spawned meanwhile, or after ``timeout`` seconds.
-        """
+    def cancel_tasks(self) -> None:
+        """Cancel what was spawned until now, but for the caller."""
         ...
 
     async def close(self, timeout: float | None = None) -> int:

@@ -94,7 +94,7 @@ async def test_a_handler_that_runs_may_end_and_its_client_has_gone_meanwhile(wor
 
         server.on_disconnect(lambda ctx: done("gone"))
         await server.start()
-        async with world.client(server, wire) as client:
+        async with world.client(server, wire, reconnection=False) as client:
             client.emit("save", 1)
             client.emit("save", 2)
             await began.wait()
@@ -130,7 +130,7 @@ async def test_on_disconnect_is_called_for_who_stands_behind_a_handler_that_is_c
 
         server.on_disconnect(leave if is_async else lambda ctx: gone(ctx.id))
         await server.start()
-        client = world.client(server, wire)
+        client = world.client(server, wire, reconnection=False)
         await client.connect()
         name = client.get_id()
         client.emit("hang")
@@ -168,7 +168,7 @@ async def test_callbacks_are_called_in_order_when_everybody_has_gone(
         server.on_shutdown(lambda: log("third"))
         for _ in range(2):
             await server.start()
-            async with world.client(server, wire):
+            async with world.client(server, wire, reconnection=False):
                 await server.stop()
             assert await log.take(4) == ["gone", "first", ("second", []), "third"]
         await server.stop()
@@ -237,11 +237,11 @@ async def test_a_server_that_is_stopped_while_it_starts_leaves_no_listener(
             async with second:  # nor does it disturb others, or itself
                 gate.set()
                 await refused.next()
-                async with world.client(second, "tcp"):
+                async with world.client(second, "tcp", reconnection=False):
                     pass
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-        async with server_on(world, port) as third, world.client(third, "tcp"):
+        async with server_on(world, port) as third, world.client(third, "tcp", reconnection=False):
             pass
 
 
@@ -269,7 +269,7 @@ async def test_a_server_that_is_stopped_in_the_first_moment_of_its_start_can_sta
                 await server.stop()
             with pytest.raises(StateError, match="not running"):
                 server.get_port()
-        async with server, world.client(server, "tcp") as client:
+        async with server, world.client(server, "tcp", reconnection=False) as client:
             assert client.is_connected()
 
 
@@ -284,7 +284,7 @@ async def test_on_trio_a_nursery_starts_the_server_and_learns_the_port(world: Wo
             before = handlers()
             assert await nursery.start(server.serve) == server.get_port()
             assert handlers() == before
-            async with world.client(server, wire) as client:
+            async with world.client(server, wire, reconnection=False) as client:
                 ended = inbox_of(client, "disconnect")
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
@@ -304,7 +304,7 @@ async def test_a_signal_stops_every_server_that_serves_and_the_old_handlers_come
         servers = [world.server(), world.server()]
         for server in servers:
             await server.start()
-        clients = [world.client(server, wire) for server in servers]
+        clients = [world.client(server, wire, reconnection=False) for server in servers]
         ended = [inbox_of(client, "disconnect") for client in clients]
         async with anyio.create_task_group() as tasks:
             for server in servers:
@@ -356,7 +356,10 @@ async def test_a_second_signal_cuts_who_is_left_and_cancels_what_runs(world: Wor
         await server.start()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve_forever)
-            async with world.client(server, "tcp") as client, raw_connection(server, "ws") as deaf:
+            async with (
+                world.client(server, "tcp", reconnection=False) as client,
+                raw_connection(server, "ws") as deaf,
+            ):
                 client.emit("hang")
                 await began.wait()
                 await deaf.send(UPGRADE)
@@ -416,7 +419,7 @@ async def test_a_process_that_is_terminated_under_load_delivers_everything_and_s
 
         for index in range(CLIENTS):
             wire = ("ws", "tcp")[index % 2]
-            client = world.client_of(f"{wire}://127.0.0.1:{ports[wire]}")
+            client = world.client_of(f"{wire}://127.0.0.1:{ports[wire]}", reconnection=False)
             client.on("number", listen(index))
             client.on("disconnect", note_end(index))
             clients.append(client)

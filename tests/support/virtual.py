@@ -308,17 +308,16 @@ class VirtualRuntime:
 
     def set_when_rested(self, event: WaitableEvent) -> None:
         async def watch() -> None:
-            for task in others:
-                await task.ended.wait()
+            while others := [task for task in self._others() if task is not caller]:
+                await others[0].ended.wait()
             event.set()
 
-        others = self._others()
+        caller = self.loop.current_task
         self.loop.start(watch(), is_awaited=False)
 
-    async def cancel_tasks(self, timeout: float) -> None:
+    def cancel_tasks(self) -> None:
         for task in self._others():
             task.cancel()
-        await self._wait_for_others(timeout)
 
     async def close(self, timeout: float | None = None) -> int:
         self.cancel_all()
