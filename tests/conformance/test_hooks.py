@@ -81,7 +81,7 @@ async def test_a_server_that_stops_lets_goodbyes_come_to_their_end(world: World,
             log("handler")
 
         async with server:
-            client = world.client(server, wire)
+            client = world.client(server, wire, reconnection=False)
             await client.connect()
         assert log.waiting == 2
         assert await log.take(2) == ["hook", "handler"]
@@ -198,7 +198,7 @@ async def test_a_message_over_the_limit_is_told(world: World, wire: str, is_asyn
     log = Inbox()
     hooks = hooks_of(log, is_async, "on_payload_too_large")
     async with world.conversation(hooks=hooks, max_payload_size=1000) as (server,):
-        client = world.client(server, wire, max_payload_size=10_000)
+        client = world.client(server, wire, max_payload_size=10_000, reconnection=False)
         ended = inbox_of(client, "disconnect")
         await client.connect()
         client_id = client.get_id()
@@ -221,7 +221,7 @@ async def test_a_client_over_its_rate_limit_is_told_about_and_may_be_spared(
     hooks = hooks_of(log, is_async, "on_rate_limit_exceeded", answer=not is_spared)
     async with world.conversation(hooks=hooks, rate_limit=limit) as (server,):
         server.on_all(lambda ctx: log(ctx.data))
-        client = world.client(server, wire)
+        client = world.client(server, wire, reconnection=False)
         ended = inbox_of(client, "disconnect")
         await client.connect()
         for number in range(4):
@@ -330,7 +330,7 @@ async def test_a_hook_may_put_a_client_into_a_room_or_out_of_the_house(
     with anyio.fail_after(PATIENCE):
         server = world.server(hooks=hooks)
         async with server:
-            client = world.client(server, wire)
+            client = world.client(server, wire, reconnection=False)
             joined, ended = inbox_of(client, "joined-room"), inbox_of(client, "disconnect")
             await client.connect()
             assert await joined.next() == "lobby"

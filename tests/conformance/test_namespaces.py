@@ -46,7 +46,7 @@ async def test_each_namespace_has_its_own_handlers(world: World) -> None:
 async def test_what_a_namespace_says_is_heard_by_its_clients_alone(world: World) -> None:
     async with world.conversation("ws", "tcp") as (server, browser, service):
         game = server.of("/game")
-        async with client_at(world, server, "/game") as player:
+        async with client_at(world, server, "/game", reconnection=False) as player:
             for namespace in (server, game):
                 namespace.on_ack("sync", lambda ctx: None)
             logs = {client: Inbox() for client in (browser, service, player)}
@@ -172,7 +172,7 @@ async def test_namespaces_outlive_a_stop_and_their_clients_do_not(world: World) 
         game = server.of("/game")
         for _ in range(2):
             async with server:
-                client = client_at(world, server, "/game")
+                client = client_at(world, server, "/game", reconnection=False)
                 ended = inbox_of(client, "disconnect")
                 await client.connect()
                 assert game.get_clients() == [client.get_id()]
