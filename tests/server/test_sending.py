@@ -268,6 +268,15 @@ def test_a_broadcast_leaves_at_once_where_the_loop_gathers_what_is_written(house
     ]
 
 
+def test_a_broadcast_that_comes_to_a_client_when_it_has_gone_is_not_counted(house: House, wire: str) -> None:
+    client = house.connect(wire)
+    (peer,) = house.server.hub
+    client.stream.reset()
+    sent = peer.session.messages_sent
+    assert not peer.send_shared_frame(b"late")
+    assert peer.session.messages_sent == sent
+
+
 # --- Clients that do not read -----------------------------------------------------------------------------
 
 
