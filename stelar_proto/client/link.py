@@ -100,14 +100,8 @@ class Link(Dispatcher):
         self._busy = False
         self._take(())
 
-    async def _work(self, rest: Deferred | None) -> None:
-        try:
-            await super()._work(rest)
-        except BaseException:
-            # A handler that was cancelled alone must not take with it what others wait for.
-            if self._client.is_running:
-                self._take_over()
-            raise
+    def _goes_on_when_cancelled(self) -> bool:
+        return self._client.is_running  # it was cancelled alone, and must not take others with it
 
     def last_words(self) -> list[Call]:
         """Take out the client's own events that were not handled, now that handlers run no more."""
