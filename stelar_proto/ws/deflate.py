@@ -72,6 +72,8 @@ class PerMessageDeflate:
             raise ValueError("; ".join(problems))
 
 
+_DEFAULTS = PerMessageDeflate()
+
 CompressionOption: TypeAlias = bool | PerMessageDeflate | None
 """``True`` stands for the defaults, ``False`` and ``None`` for no compression."""
 
@@ -85,7 +87,7 @@ def choose_compression(option: CompressionOption) -> PerMessageDeflate | None:
     if option is None or option is False:
         return None
     if option is True:
-        return PerMessageDeflate()
+        return _DEFAULTS
     if not isinstance(option, PerMessageDeflate):
         raise ValueError(f"compression must be True, False or a PerMessageDeflate, not {option!r}")
     return option
