@@ -190,3 +190,14 @@ def test_clients_may_take_context_over() -> None:
     settings = PerMessageDeflate(client_no_context_takeover=False)
     assert ServerConfig(compression=settings).session_config().compression is settings
     assert ServerConfig().session_config().compression is None
+
+
+def test_compression_may_be_changed_for_those_who_come_later(house: House) -> None:
+    house.serve()
+    early = connect(house)
+    house.server.update_config(compression=True)
+    late = connect(house)
+    house.server.broadcast("news", LONG)
+    house.loop.run_until_idle()
+    assert [early.frames()[0][0], late.frames()[0][0]] == [TEXT, COMPRESSED_TEXT]
+    assert house.server.get_config().compression is True
