@@ -50,7 +50,7 @@ class ClientConfig:
         serializer: JSON to and from text.
         compression: permessage-deflate (RFC 7692), if a WebSocket server agrees: True for its defaults, or a
             :class:`~stelar_proto.ws.PerMessageDeflate`, which must leave ``client_no_context_takeover`` on:
-            a message may be compressed and then find no room.
+            a message that finds no room when it is compressed must not be referred to by the next.
         hooks: functions by name, called with keyword arguments: ``on_before_emit(event, data)`` (False
             cancels), ``on_message(event, data, is_binary)``, ``on_state_change(state, previous)``,
             ``on_reconnect_delay(attempt, delay)`` (a number is the delay instead),
