@@ -555,3 +555,29 @@ def test_what_one_side_says_the_other_hears(
             sender.send_binary(whole)
         expected: Event = TextReceived(whole) if isinstance(whole, str) else BinaryReceived(whole)
         assert feed(receiver, cut(sender.data_to_send(), cuts)) == [expected]
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=20),
+    st.sampled_from([HELLO, HELLO[:3], HELLO[3:], b"\0", b"\x03\0", compressed(b"x" * 900), b"\xff\xff"]),
+)
+FIRST_BYTES = st.sampled_from(
+    [first_byte | bits for first_byte in (0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x89) for bits in (0, RSV1)]
+)
+
+
+@both_roles
+@given(
+    st.lists(st.tuples(FIRST_BYTES, PAYLOADS), max_size=8),
+    st.sampled_from([b"permessage-deflate", NO_TAKEOVER]),
+    st.lists(st.integers(0, 9999), max_size=6),
+)
+def test_any_frames_mean_the_same_however_they_are_cut(
+    role: Role, frames: list[tuple[int, bytes]], said: bytes, cuts: list[int]
+) -> None:
+    stream = b"".join(sent_to(role, *frame) for frame in frames)
+    outcomes = []
+    for chunks in ([stream] if stream else [], cut(stream, cuts), bytewise(stream)):
+        conn = compressing_connection(role, said, max_message_size=1000)
+        outcomes.append((comparable(feed(conn, chunks)), conn.state, conn.data_to_send()))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
