@@ -575,9 +575,14 @@ FIRST_BYTES = st.sampled_from(
 def test_any_frames_mean_the_same_however_they_are_cut(
     role: Role, frames: list[tuple[int, bytes]], said: bytes, cuts: list[int]
 ) -> None:
-    stream = b"".join(sent_to(role, *frame) for frame in frames)
-    outcomes = []
-    for chunks in ([stream] if stream else [], cut(stream, cuts), bytewise(stream)):
+    def outcome(chunks: list[bytes]) -> list[object]:
         conn = compressing_connection(role, said, max_message_size=1000)
-        outcomes.append((comparable(feed(conn, chunks)), conn.state, conn.data_to_send()))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+        events = feed(conn, chunks)
+        # Of a message with several faults, the cuts decide which is found first: zlib does not give out what
+        # stood in front of what it cannot read.
+        if events and isinstance(events[-1], Closed) and events[-1].code in (1007, 1009):
+            return [*events[:-1], "no message"]
+        return [*comparable(events), conn.data_to_send()]
+
+    stream = b"".join(sent_to(role, *frame) for frame in frames)
+    assert outcome([stream] if stream else []) == outcome(cut(stream, cuts)) == outcome(bytewise(stream))
