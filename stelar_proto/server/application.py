@@ -39,7 +39,7 @@ from .throttle import Throttle
 _SETTLE_TIME = 0.1
 
 # What the bytes of a message depend on.
-_FORMAT_OPTIONS = ("serializer", "max_payload_size", "max_frame_size")
+_FORMAT_OPTIONS = ("serializer", "compression", "max_payload_size", "max_frame_size")
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
