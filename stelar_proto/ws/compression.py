@@ -6,6 +6,7 @@ responsible for what was agreed upon (:mod:`.deflate`), nor for fragments and UT
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -26,8 +27,7 @@ NOT_DEFLATE = "a compressed message is no DEFLATE data"
 
 _CONTINUATION = int(Opcode.CONTINUATION)
 _LOOKAHEAD = 262  # zlib refers no further back than its window less this
-_PIECE_SIZE = 256
-_LARGEST_LENGTH = (1 << 62) - 1  # that zlib can be asked for
+_PIECE_SIZE = 256  # bytes, behind a final block
 
 
 class Deflater:
@@ -147,7 +147,7 @@ class Inflater:
             InvalidDeflate: they are no DEFLATE data, or the message ends within a block.
         """
         try:
-            inflated = self._decompress(memoryview(data), min(max_length, _LARGEST_LENGTH))
+            inflated = self._decompress(memoryview(data), min(max_length, sys.maxsize))
             if final and len(inflated) < max_length:
                 self._end_message()
         except zlib.error:
