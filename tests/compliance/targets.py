@@ -41,7 +41,7 @@ _RFC_6455 = [f"{group}.*" for group in range(1, 11)]
 _COMPRESSED = ["12.1.1", "12.2.1", "12.4.2", *(f"13.{number}.1" for number in range(1, 8))]
 USUAL = Selection([*_RFC_6455, *_COMPRESSED], 301 + len(_COMPRESSED), 300.0)
 """Groups 1 to 10 in full, and a sample of the two groups of permessage-deflate."""
-FULL = Selection([*_RFC_6455, "12.*", "13.*"], 301 + 90 + 126, 1800.0)
+FULL = Selection([*_RFC_6455, "12.*", "13.*"], 301 + 90 + 126, 7200.0)
 _START_TIMEOUT = 30.0
 _END_TIMEOUT = 15.0
 
