@@ -6,6 +6,8 @@
 # make bench   cost per message, codecs and echo servers, as ratios to other libraries
 # make compliance
 #              the Autobahn test suite against server and client on every loop; needs a Python 2.7
+# make compliance-full
+#              the same with all of its cases of compression, ten minutes each
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +18,7 @@ PYTEST_ARGS ?=
 PURE := $(addprefix tests/,test_buffer.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support)
 
-.PHONY: demo test check cover compliance fuzz bench clean
+.PHONY: demo test check cover compliance compliance-full fuzz bench clean
 
 demo:
 	$(PYTHON) -m stelar_runtime_asyncio serve
@@ -36,6 +38,9 @@ cover: $(READY)
 
 compliance: $(READY)
 	$(BIN)/python -m tests.compliance
+
+compliance-full: $(READY)
+	$(BIN)/python -m tests.compliance --full
 
 fuzz: $(READY)
 	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz

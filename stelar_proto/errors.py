@@ -82,8 +82,17 @@ class InvalidUtf8(WebSocketError):
     close_code = 1007
 
 
+class InvalidDeflate(WebSocketError):
+    """A compressed message that cannot be inflated (RFC 7692, section 7.2). Answered with close code 1007."""
+
+    code = "INVALID_DEFLATE"
+    close_code = 1007
+
+
 class MessageTooBig(WebSocketError):
-    """A frame or message over the limit, known from its header. Answered with close code 1009.
+    """A frame or message over the limit, known from its header, or from inflating it up to there.
+
+    Answered with close code 1009.
 
     Attributes:
         size: bytes that it has, as far as is known; frames, if they were too many.

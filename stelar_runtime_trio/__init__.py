@@ -13,7 +13,7 @@ from stelar_proto.errors import (
     StateError,
     StelarError,
 )
-from stelar_proto.plain import WebSocketConnection
+from stelar_proto.plain import PerMessageDeflate, WebSocketConnection
 from stelar_proto.server import ClientInfo, ConnectContext, Context, HttpResponse, Namespace, RateLimit, Stats
 
 from .client import StelarClient
@@ -33,6 +33,7 @@ __all__ = [
     "MessageDropped",
     "MessageError",
     "Namespace",
+    "PerMessageDeflate",
     "RateLimit",
     "RemoteError",
     "SlowConsumer",

@@ -85,7 +85,7 @@ def serve_websocket(
             ``get_port()`` tells. Options in their place are ``unix_path`` and ``sock``.
         tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
         options: see :class:`~stelar_proto.plain.ServeConfig`: ``subprotocols``, ``origins``,
-            ``process_request``, ``max_size`` …
+            ``process_request``, ``max_size``, ``compression`` …
 
     Raises:
         ValueError: an option makes no sense; all problems are named at once.
@@ -111,7 +111,7 @@ def connect_websocket(
         url: ``ws://`` or ``wss://``, a host, and optionally user and password, port, path and query.
         tls: for ``wss://``; by default certificate and host name are verified with the system's authorities.
         options: see :class:`~stelar_proto.plain.ConnectConfig`: ``headers``, ``subprotocols``,
-            ``max_size`` …
+            ``max_size``, ``compression`` …
 
     Raises:
         ValueError: the URL or an option makes no sense.

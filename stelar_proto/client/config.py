@@ -12,7 +12,7 @@ from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
-from stelar_proto.ws import Headers
+from stelar_proto.ws import CompressionOption, Headers, choose_compression
 
 from .hooks import Hooks, hook_problems
 
@@ -48,6 +48,9 @@ class ClientConfig:
         tls: an ``ssl.SSLContext``, or True for TLS where the URL does not ask for it.
         reject_unauthorized: verify the server's certificate and name; turning it off is logged.
         serializer: JSON to and from text.
+        compression: permessage-deflate (RFC 7692), if a WebSocket server agrees: True for its defaults, or a
+            :class:`~stelar_proto.ws.PerMessageDeflate`, which must leave ``client_no_context_takeover`` on:
+            a message that finds no room when it is compressed must not be referred to by the next.
         hooks: functions by name, called with keyword arguments: ``on_before_emit(event, data)`` (False
             cancels), ``on_message(event, data, is_binary)``, ``on_state_change(state, previous)``,
             ``on_reconnect_delay(attempt, delay)`` (a number is the delay instead),
@@ -79,6 +82,7 @@ class ClientConfig:
     tls: Any = None
     reject_unauthorized: bool = True
     serializer: Serializer = JSON
+    compression: CompressionOption = False
     hooks: Hooks = field(default_factory=dict)
     logger: LoggerOption = None
 
@@ -127,8 +131,14 @@ class ClientConfig:
         """Return what concerns the session.
 
         Raises:
-            ValueError: a number is out of its range, or the dialect is unknown.
+            ValueError: a number is out of its range, the dialect is unknown, or compression is none.
         """
+        compression = choose_compression(self.compression)
+        if compression is not None and not compression.client_no_context_takeover:
+            raise ValueError(
+                "compression must leave client_no_context_takeover on: a message that finds no room in the "
+                "outbox must not have changed the next one's context"
+            )
         return SessionConfig(
             connect_timeout=self.connect_timeout,
             heartbeat_interval=self.heartbeat_interval,
@@ -140,4 +150,5 @@ class ClientConfig:
             tcp_dialect=Dialect.named(self.tcp_dialect),
             serializer=self.serializer,
             accept_npm_handshake=self.accept_npm_handshake,
+            compression=compression,
         )

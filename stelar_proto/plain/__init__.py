@@ -1,5 +1,7 @@
 """WebSocket and nothing else: connections with ``recv`` and ``send``, for both roles, without a socket."""
 
+from stelar_proto.ws import PerMessageDeflate
+
 from .client import WebSocketConnector
 from .config import ConnectConfig, ConnectOptions, ServeConfig, ServeOptions
 from .connection import WebSocketConnection
@@ -10,6 +12,7 @@ __all__ = [
     "ConnectConfig",
     "ConnectOptions",
     "ConnectionHandler",
+    "PerMessageDeflate",
     "PlainServer",
     "ServeConfig",
     "ServeOptions",

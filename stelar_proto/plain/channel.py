@@ -39,7 +39,11 @@ class PlainChannel(WebSocketChannel):
         entropy: Callable[[int], bytes] | None = None,
     ) -> None:
         codec = ws.Connection(
-            role, entropy=entropy, max_frame_size=config.max_size, max_message_size=config.max_size
+            role,
+            entropy=entropy,
+            max_frame_size=config.max_size,
+            max_message_size=config.max_size,
+            compression=ws.choose_compression(config.compression),
         )
         super().__init__(role, config, codec, now)
         self.pings = PingLedger(clock)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 from stelar_proto.channel import ChannelConfig, HttpResponse
 from stelar_proto.channel.config import not_positive_whole
 from stelar_proto.channel.logs import LoggerOption, logger_problems
-from stelar_proto.ws import Headers, Request
+from stelar_proto.ws import CompressionOption, Headers, Request, choose_compression
 from stelar_proto.ws.headers import is_token
 
 ProcessRequest: TypeAlias = Callable[[Request], HttpResponse | Awaitable[HttpResponse | None] | None]
@@ -23,7 +23,10 @@ class WebSocketConfig(ChannelConfig):
     Arguments, beside those of :class:`~stelar_proto.channel.ChannelConfig`, of which ``outbox_limit`` bounds
     the pongs for a peer that does not read; ``send()`` waits instead:
         subprotocols: names, the preferred one first.
-        max_size: of a received message; a larger one ends the connection at its header. None for no limit.
+        max_size: of a received message; a larger one ends the connection at its header, or while it is
+            inflated. None for no limit.
+        compression: permessage-deflate (RFC 7692), if the peer agrees: True for its defaults, or a
+            :class:`~stelar_proto.ws.PerMessageDeflate`.
         inbox_limit: messages, or parts of one, that may wait for ``recv()`` before reading pauses; 16 times
             as many where nobody ever called that, but somebody sends, or waits for a pong or for the end.
         inbox_size: bytes that may, an unfinished message included.
@@ -35,6 +38,7 @@ class WebSocketConfig(ChannelConfig):
 
     subprotocols: Sequence[str] = ()
     max_size: int | None = 10 * 1024 * 1024
+    compression: CompressionOption = False
     inbox_limit: int = 64
     inbox_size: int = 1024 * 1024
     logger: LoggerOption = None
@@ -43,6 +47,10 @@ class WebSocketConfig(ChannelConfig):
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("inbox_limit", "inbox_size"))
         problems += logger_problems(self.logger)
+        try:
+            choose_compression(self.compression)
+        except ValueError as error:
+            problems.append(str(error))
         if self.max_size is not None:
             problems += not_positive_whole(self, ("max_size",))
         if isinstance(self.subprotocols, str):  # a string is a sequence of strings too
@@ -125,6 +133,7 @@ class _Options(TypedDict, total=False):
     outbox_limit: int
     subprotocols: Sequence[str]
     max_size: int | None
+    compression: CompressionOption
     inbox_limit: int
     inbox_size: int
     logger: LoggerOption

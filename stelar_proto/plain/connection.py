@@ -9,7 +9,7 @@ from typing import TypeAlias
 from stelar_proto.channel import State
 from stelar_proto.channel.runtime import Address
 from stelar_proto.errors import ConnectionClosed
-from stelar_proto.ws import CloseCode, Request, Response
+from stelar_proto.ws import CloseCode, DeflateAgreement, Request, Response
 
 from .endpoint import WebSocketEndpoint
 
@@ -192,6 +192,11 @@ class WebSocketConnection:
     def subprotocol(self) -> str | None:
         """The subprotocol that was agreed upon; None if there is none."""
         return self._endpoint.session.codec.subprotocol
+
+    @property
+    def compression(self) -> DeflateAgreement | None:
+        """What was agreed upon for compressing messages; None if they are not compressed."""
+        return self._endpoint.session.codec.compression
 
     @property
     def local_address(self) -> Address | None:

@@ -15,7 +15,7 @@ from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
 from stelar_proto.channel.config import check_options
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import SlowConsumer
-from stelar_proto.session import Deferred, TcpSession, WebSocketSession
+from stelar_proto.session import CompressingFormat, Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Request, Role
@@ -39,7 +39,7 @@ from .throttle import Throttle
 _SETTLE_TIME = 0.1
 
 # What the bytes of a message depend on.
-_FORMAT_OPTIONS = ("serializer", "max_payload_size", "max_frame_size")
+_FORMAT_OPTIONS = ("serializer", "compression", "max_payload_size", "max_frame_size")
 
 
 class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
@@ -75,9 +75,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     def _make_formats(self) -> None:
         """How messages are said to all who connect from now on."""
         config = self.config
-        self.ws_format = WebSocketFormat(
-            Role.SERVER, serializer=config.serializer, max_payload_size=config.max_payload_size
-        )
+        self.ws_format = self._new_ws_format()
         self._tcp_format = TcpFormat(
             Role.SERVER,
             dialect=self._session_config.tcp_dialect,
@@ -99,6 +97,16 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     def _find(self, client_id: str) -> Peer | None:
         found = (namespace.hub.get(client_id) for namespace in self._namespaces.values())
         return next((peer for peer in found if peer is not None), None)
+
+    def _new_ws_format(self) -> WebSocketFormat:
+        config, compression = self.config, self._session_config.compression
+        limits: dict[str, Any] = {
+            "serializer": config.serializer,
+            "max_payload_size": config.max_payload_size,
+        }
+        if compression is None:
+            return WebSocketFormat(Role.SERVER, **limits)
+        return CompressingFormat(compression, **limits)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {next(self._places())}, {self.admission.client_count} clients>"

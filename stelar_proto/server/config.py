@@ -14,6 +14,7 @@ from stelar_proto.channel.places import place_problems
 from stelar_proto.messages import JSON, Serializer, check_event_name
 from stelar_proto.session import SessionConfig
 from stelar_proto.tcp import Dialect
+from stelar_proto.ws import CompressionOption, choose_compression
 
 from .addresses import IPNetwork, parse_networks
 from .health import HealthHandler
@@ -94,6 +95,9 @@ class ServerConfig(Options):
         hook_backlog: joins and leaves of one client, and broadcasts in one namespace, that may wait for an
             ``async`` hook to decide; one more is refused.
         serializer: JSON to and from text.
+        compression: permessage-deflate (RFC 7692) for those WebSocket clients that offer it: True for its
+            defaults, or a :class:`~stelar_proto.ws.PerMessageDeflate`, which must leave
+            ``server_no_context_takeover`` on: what goes to many clients is compressed once.
         logger: where the server reports, or the name of a level for its own logger, ``stelar.server``.
     """
 
@@ -135,6 +139,7 @@ class ServerConfig(Options):
     hooks: Mapping[str, Handler] = field(default_factory=dict)
     hook_backlog: int = 1000
     serializer: Serializer = JSON
+    compression: CompressionOption = False
     logger: LoggerOption = fixed(None)
     _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
 
@@ -251,8 +256,13 @@ class ServerConfig(Options):
         """Return what concerns each session.
 
         Raises:
-            ValueError: a number is out of its range, or the dialect is unknown.
+            ValueError: a number is out of its range, the dialect is unknown, or compression is none.
         """
+        compression = choose_compression(self.compression)
+        if compression is not None and not compression.server_no_context_takeover:
+            raise ValueError(
+                "compression must leave server_no_context_takeover on: a message to many is compressed once"
+            )
         return SessionConfig(
             connect_timeout=self.connect_timeout,
             heartbeat_interval=self.heartbeat_interval,
@@ -264,6 +274,7 @@ class ServerConfig(Options):
             slow_consumer=self.slow_consumer,
             tcp_dialect=Dialect.named(self.tcp_dialect),
             serializer=self.serializer,
+            compression=compression,
         )
 
 

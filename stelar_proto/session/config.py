@@ -9,6 +9,7 @@ from stelar_proto.channel.config import not_positive_whole
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.tcp import Dialect
 from stelar_proto.tcp.frames import LARGEST_FRAME_SIZE
+from stelar_proto.ws import PerMessageDeflate
 
 # The Error frame without words: what ends a connection must fit.
 _SMALLEST_FRAME_LIMIT = 12
@@ -29,6 +30,7 @@ class SessionConfig(ChannelConfig):
         tcp_dialect: the numbers of the TCP frame types.
         serializer: JSON to and from text.
         accept_npm_handshake: client: also accept the npm package's wrong Sec-WebSocket-Accept.
+        compression: WebSocket: compress messages, if the peer agrees; None for not at all.
 
     Raises:
         ValueError: a value makes no sense; the message names every such one.
@@ -41,6 +43,7 @@ class SessionConfig(ChannelConfig):
     tcp_dialect: Dialect = Dialect.DOCUMENTED
     serializer: Serializer = JSON
     accept_npm_handshake: bool = False
+    compression: PerMessageDeflate | None = None
 
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots

@@ -9,6 +9,7 @@ from stelar_proto.channel import Closed, State, WebSocketChannel
 from stelar_proto.messages import Hello, Message
 from stelar_proto.wire import WebSocketFormat
 
+from .compression import CompressingFormat
 from .config import SessionConfig
 from .events import Event, Opened
 from .session import Session
@@ -47,6 +48,7 @@ class WebSocketSession(WebSocketChannel, Session):
             entropy=entropy,
             max_frame_size=config.max_frame_size,
             max_message_size=config.max_payload_size,
+            compression=config.compression,
         )
         super().__init__(role, config, codec, envelope, now)
         self._envelope = envelope
@@ -70,6 +72,9 @@ class WebSocketSession(WebSocketChannel, Session):
         hello = self._encode(Hello(client_id)) if self._announce_id else None
         self.codec.accept(headers=[(CLIENT_ID_HEADER, client_id)])
         self.client_id = client_id
+        agreement = self.codec.compression
+        if agreement is not None and isinstance(self._envelope, CompressingFormat):
+            self.format = self._envelope.deflated(agreement.server_max_window_bits)
         self._enter(State.OPEN)
         self._flush_codec()
         if hello is not None:
@@ -104,6 +109,6 @@ class WebSocketSession(WebSocketChannel, Session):
 
     def _encode(self, message: Message) -> bytes:
         if self.role is ws.Role.SERVER:
-            return self._envelope.encode_frame(message)
+            return self.format.encode_frame(message)
         opcode, payload = self._envelope.encode(message)
         return self.codec.encode_message(opcode, payload)

@@ -1,4 +1,4 @@
-"""WebSocket without a socket: RFC 6455 for both ends of a connection.
+"""WebSocket without a socket: RFC 6455 and 7692 for both ends of a connection.
 
 A server reads a handshake, accepts it and echoes::
 
@@ -22,6 +22,7 @@ See :class:`Connection` for the contract and ``events`` for what it reports.
 
 from .close import Close, CloseCode
 from .connection import Connection
+from .deflate import CompressionOption, DeflateAgreement, PerMessageDeflate, choose_compression
 from .events import (
     BinaryReceived,
     Closed,
@@ -44,13 +45,16 @@ __all__ = [
     "Close",
     "CloseCode",
     "Closed",
+    "CompressionOption",
     "Connection",
+    "DeflateAgreement",
     "Event",
     "HeadLimits",
     "Headers",
     "Opcode",
     "Opened",
     "PartReceived",
+    "PerMessageDeflate",
     "PingReceived",
     "PongReceived",
     "Request",
@@ -60,5 +64,6 @@ __all__ = [
     "State",
     "TextReceived",
     "UpgradeRequested",
+    "choose_compression",
     "select_subprotocol",
 ]

@@ -1,4 +1,4 @@
-"""One WebSocket connection, either role: RFC 6455 from the first byte of the handshake to the last.
+"""One WebSocket connection, either role: RFC 6455 and 7692, from the first byte of the handshake to the last.
 
 Theory of operation. Bytes go in with :meth:`Connection.receive_data`, which returns what happened; commands
 append to an outgoing buffer that :meth:`Connection.data_to_send` empties. The connection answers by itself
@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable
 from stelar_proto.errors import HandshakeError, PeerError, StateError, WebSocketError
 
 from .close import Close, CloseCode, decode_close, encode_close
+from .compression import Deflater, Inflater
+from .deflate import DeflateAgreement, PerMessageDeflate
 from .events import Closed, Event, Opened, PingReceived, PongReceived
 from .frames import Opcode
 from .http1 import HeaderFields, HeadLimits, Request, Response
@@ -40,9 +42,11 @@ class Connection(Sender):
         entropy: clients only, and needed there: ``entropy(n)`` returns ``n`` unpredictable bytes, for the
             key and the masks. ``os.urandom`` is the one to pass.
         max_frame_size: the longest payload of a received data frame, bytes; None for no limit.
-        max_message_size: the longest received message, bytes; None for no limit.
+        max_message_size: the longest received message, bytes; None for no limit. A compressed one is
+            measured in both its forms, and inflated no further than this.
         max_fragments: the most frames of a received message.
         head_limits: how long the head of the handshake's request or response may be.
+        compression: how to compress messages, if the peer agrees; None for not at all.
         plain_http: servers: report requests that are no handshake; if False, they are refused with 426.
         deliver_parts: report messages as :class:`PartReceived`, piece by piece as they come, not whole; an
             attribute too, that may be set at any time: the next part brings what was collected until then.
@@ -56,8 +60,10 @@ class Connection(Sender):
         "_opening",
         "_peer_ended",
         "_receiver",
+        "_wanted_compression",
         "close_received",
         "close_sent",
+        "compression",
         "request",
         "response",
         "subprotocol",
@@ -72,6 +78,7 @@ class Connection(Sender):
         max_message_size: int | None = MAX_MESSAGE_SIZE,
         max_fragments: int = MAX_FRAGMENTS,
         head_limits: HeadLimits = HeadLimits(),  # noqa: B008  # frozen
+        compression: PerMessageDeflate | None = None,
         plain_http: bool = True,
         deliver_parts: bool = False,
     ) -> None:
@@ -81,12 +88,16 @@ class Connection(Sender):
         self.response: Response | None = None
         """Client: what the server answered."""
         self.subprotocol: str | None = None
+        self.compression: DeflateAgreement | None = None
+        """What was agreed upon for compressing messages; None if nothing was."""
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
-        self._opening: ServerOpening | ClientOpening | None = ServerOpening(head_limits, plain_http)
+        self._opening: ServerOpening | ClientOpening | None = ServerOpening(
+            head_limits, plain_http, compression
+        )
         if role is Role.CLIENT:
             assert entropy is not None
-            self._opening = ClientOpening(entropy, head_limits)
+            self._opening = ClientOpening(entropy, head_limits, compression)
         self._receiver: Receiver | None = Receiver(
             masked=role is Role.SERVER,
             max_frame_size=max_frame_size,
@@ -94,6 +105,7 @@ class Connection(Sender):
             max_fragments=max_fragments,
             deliver_parts=deliver_parts,
         )
+        self._wanted_compression = compression
         self._peer_ended = False  # its stream, after the connection did
 
     def __repr__(self) -> str:
@@ -190,6 +202,7 @@ class Connection(Sender):
         opening = demand(ServerOpening, self._opening, "accept", self.role, self.state)
         self._out.append(opening.accept(subprotocol, headers))
         self.subprotocol = subprotocol
+        self._agree(opening.agreement)
         self._enter(_OPEN)
 
     def respond(self, status: int, body: bytes = b"", *, headers: HeaderFields = ()) -> None:
@@ -221,8 +234,20 @@ class Connection(Sender):
             events.append(event)
         if isinstance(event, Opened):
             self.subprotocol = event.subprotocol
+            self._agree(opening.agreement)
             self._enter(_OPEN)
             receiver.receive(opening.trailing, events, self._receive_control)
+
+    def _agree(self, agreement: DeflateAgreement | None) -> None:
+        """Compress and inflate messages from now on as RFC 7692 says, if that was agreed upon."""
+        if agreement is None:
+            return
+        wanted, receiver = self._wanted_compression, self._receiver
+        assert wanted is not None
+        assert receiver is not None
+        self.compression = agreement
+        receiver.inflate_with(Inflater(agreement.of(self.role.peer)))
+        self._deflate_with(Deflater(agreement.of(self.role), wanted), wanted.min_size)
 
     # --- Control frames and the end (sections 5.5 and 7) ------------------------------------------------
 
@@ -288,3 +313,5 @@ class Connection(Sender):
         self._opening = None
         if state is State.CLOSED:
             self._receiver = None  # and with it what has come of a message
+            if self._last_words is None:
+                self._stop_deflating()

@@ -7,7 +7,7 @@ whole, well-formed frame of a chunk and stops at the first byte that is anything
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from io import BytesIO
 from struct import Struct
@@ -28,16 +28,21 @@ class Opcode(IntEnum):
 
 
 FIN = 0x80
+RSV1 = 0x40  # RFC 7692, section 6: the message that begins with this frame is compressed
 MASKED = 0x80
 MAX_CONTROL_SIZE = 125
 
 _OPCODES = frozenset(Opcode)
 _CONTROL = 0x08  # the opcode bit that all control frames have
-_CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all legal control frames; data frames are below
 # Whether a frame may begin with a byte: no RSV bit, a known opcode, and FIN on control frames.
-_LEGAL_FIRST_BYTES = tuple(
+LEGAL_FIRST_BYTES = tuple(
     not byte & 0x70 and byte & 0x0F in _OPCODES and (byte >= FIN or not byte & _CONTROL)
     for byte in range(256)
+)
+# The same where messages may be compressed: the first frame of one has RSV1.
+LEGAL_COMPRESSED_FIRST_BYTES = tuple(
+    legal or byte & ~FIN in (RSV1 | Opcode.TEXT, RSV1 | Opcode.BINARY)
+    for byte, legal in enumerate(LEGAL_FIRST_BYTES)
 )
 
 # Looked up once: CPython 3.11 makes a new bound method at every `int.from_bytes`.
@@ -189,7 +194,12 @@ class MaskingEncoder:
 
 
 def parse_frames(
-    data: bytes, position: int, masked: bool, max_size: int, frames: list[tuple[int, bytes]]
+    data: bytes,
+    position: int,
+    masked: bool,
+    max_size: int,
+    frames: list[tuple[int, bytes]],
+    legal: Sequence[bool] = LEGAL_FIRST_BYTES,
 ) -> int:
     """Append each whole, well-formed, short (at most 64 KiB) frame of ``data``; return where that ended.
 
@@ -199,6 +209,7 @@ def parse_frames(
         masked: whether the peer must mask (it is a client) or must not (it is a server).
         max_size: no payload of a data frame may be longer.
         frames: receives ``(first_byte, payload)`` for each frame, payload unmasked.
+        legal: whether a frame may begin with a byte, for each of them.
     """
     end = len(data)
     while position + 2 <= end:
@@ -216,12 +227,7 @@ def parse_frames(
                 break
             start += 2
         stop = start + size
-        if (
-            size < 0
-            or stop > end
-            or not _LEGAL_FIRST_BYTES[first_byte]
-            or (size > max_size and first_byte < _CLOSE_FRAME)
-        ):
+        if size < 0 or stop > end or not legal[first_byte] or (size > max_size and not first_byte & _CONTROL):
             break
         if not masked:
             payload = data[start:stop]
@@ -244,9 +250,12 @@ class Header(NamedTuple):
     size: int
     mask: bytes | None
     header_size: int
+    compressed: bool = False
 
 
-def read_header(data: bytes, position: int, masked: bool, max_size: int) -> Header | None:
+def read_header(
+    data: bytes, position: int, masked: bool, max_size: int, legal: Sequence[bool] = LEGAL_FIRST_BYTES
+) -> Header | None:
     """Judge the header at ``position`` as far as it is there; None when more bytes are needed.
 
     Arguments: as those of :func:`parse_frames`.
@@ -261,7 +270,7 @@ def read_header(data: bytes, position: int, masked: bool, max_size: int) -> Head
     first_byte = data[position]
     opcode = first_byte & 0x0F
     fin = bool(first_byte & FIN)
-    if first_byte & 0x70:
+    if first_byte & 0x70 and not legal[first_byte]:
         raise WebSocketError("a reserved bit is set, and no extension was negotiated that would use it")
     if opcode not in _OPCODES:
         raise WebSocketError(f"opcode 0x{opcode:X} is reserved")
@@ -293,7 +302,7 @@ def read_header(data: bytes, position: int, masked: bool, max_size: int) -> Head
             return None
         mask = data[start : start + 4]
         start += 4
-    return Header(opcode, fin, size, mask, start - position)
+    return Header(opcode, fin, size, mask, start - position, bool(first_byte & RSV1))
 
 
 def _read_extended_size(encoded: bytes) -> int:

@@ -1,8 +1,8 @@
 """The opening handshake (RFC 6455, section 4): what the two heads have to say, and what they may not.
 
 Responsible for the meaning of requests and responses that upgrade, on both sides, as pure functions. Not
-responsible for HTTP syntax (:mod:`.http1`), nor for what an application allows: origins, paths, tokens.
-Extensions are neither offered nor accepted.
+responsible for HTTP syntax (:mod:`.http1`), nor for what an application allows: origins, paths, tokens. The
+one extension that can be agreed upon has a module of its own (:mod:`.deflate`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import NoReturn
 
 from stelar_proto.errors import HandshakeError, UpgradeRefused
 
+from .deflate import DeflateAgreement, PerMessageDeflate, read_answer
+from .extensions import Extension, parse_extensions
 from .http1 import HeaderFields, Headers, Request, Response, encode_request, encode_response, is_token
 from .uri import WebSocketURL
 
@@ -106,18 +108,39 @@ def _read_subprotocols(headers: Headers) -> tuple[str, ...]:
     return tuple(offered)
 
 
+def read_offered_extensions(headers: Headers) -> list[Extension]:
+    """Return the extensions that a request offers, the preferred one first.
+
+    Raises:
+        HandshakeError: the header field breaks its grammar, which fails the connection (RFC 6455, section
+            9.1). Status 400.
+    """
+    lines = headers.get_all("sec-websocket-extensions")
+    try:
+        return parse_extensions(lines) if lines else []
+    except ValueError as error:
+        raise HandshakeError(400, f"Sec-WebSocket-Extensions is wrong: {error}") from None
+
+
 def select_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str | None:
     """Return the first of ``supported``, in the server's order of preference, that the client offered."""
     offered = frozenset(offered)
     return next((name for name in supported if name in offered), None)
 
 
-def accept_response(request: Request, *, subprotocol: str | None = None, headers: HeaderFields = ()) -> bytes:
+def accept_response(
+    request: Request,
+    *,
+    subprotocol: str | None = None,
+    extensions: str | None = None,
+    headers: HeaderFields = (),
+) -> bytes:
     """Return the bytes of the 101 that accepts an upgrade (RFC 6455, section 4.2.2, item 5).
 
     Arguments:
         request: one for which :func:`read_upgrade` returned subprotocols.
         subprotocol: the chosen one of those, or ``None``.
+        extensions: the value of Sec-WebSocket-Extensions, or ``None``.
         headers: fields of the application's own.
 
     Raises:
@@ -136,6 +159,8 @@ def accept_response(request: Request, *, subprotocol: str | None = None, headers
     ]
     if subprotocol is not None:
         own.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extensions is not None:
+        own.append(("Sec-WebSocket-Extensions", extensions))
     return encode_response(101, [*own, *_application_fields(headers).items()])
 
 
@@ -166,7 +191,12 @@ def new_key(entropy: Callable[[int], bytes]) -> str:
 
 
 def upgrade_request(
-    url: WebSocketURL, *, key: str, headers: HeaderFields = (), subprotocols: Sequence[str] = ()
+    url: WebSocketURL,
+    *,
+    key: str,
+    headers: HeaderFields = (),
+    subprotocols: Sequence[str] = (),
+    extensions: str | None = None,
 ) -> tuple[Request, bytes]:
     """Return the request that asks for an upgrade, and its bytes (RFC 6455, section 4.1).
 
@@ -176,6 +206,7 @@ def upgrade_request(
         headers: fields of the application's own; Host, and Authorization when the URL has a user, are
             replaced by those given here.
         subprotocols: distinct tokens, in order of preference.
+        extensions: the value of Sec-WebSocket-Extensions, or ``None``.
 
     Raises:
         ValueError: header fields that are the handshake's own or have characters that are not allowed;
@@ -200,6 +231,8 @@ def upgrade_request(
     ]
     if subprotocols:
         own.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if extensions is not None:
+        own.append(("Sec-WebSocket-Extensions", extensions))
     if url.authorization is not None and "authorization" not in custom:
         own.append(("Authorization", url.authorization))
     request = Request("GET", url.resource, Headers([*own, *custom.items()]))
@@ -230,8 +263,6 @@ def check_response(
     if "upgrade" not in headers.tokens("connection"):
         _fail("its Connection has no Upgrade in it")
     _check_accept(headers.get_all("sec-websocket-accept"), key, accept_npm_handshake)
-    if "sec-websocket-extensions" in headers:
-        _fail("it has an extension, and none was offered")
     chosen = headers.get_all("sec-websocket-protocol")
     if not chosen:
         return None
@@ -240,6 +271,19 @@ def check_response(
     if chosen[0] not in subprotocols:
         _fail("it has a subprotocol that was not offered")
     return chosen[0]
+
+
+def check_extensions(response: Response, offered: PerMessageDeflate | None) -> DeflateAgreement | None:
+    """Return what the response agrees to of what was offered.
+
+    Raises:
+        HandshakeError: it agrees to something else (RFC 6455, section 4.1, item 5; RFC 7692, section 5.1).
+    """
+    lines = response.headers.get_all("sec-websocket-extensions")
+    try:
+        return read_answer(parse_extensions(lines) if lines else [], offered)
+    except ValueError as error:
+        _fail(str(error))
 
 
 def _check_accept(values: list[str], key: str, accept_npm_handshake: bool) -> None:

@@ -1,4 +1,4 @@
-"""Messages out of frames: fragmentation, limits and UTF-8 (RFC 6455, sections 5.4 and 8.1).
+"""Messages out of frames: fragmentation, compression, limits and UTF-8 (RFC 6455, sections 5.4 and 8.1).
 
 A frame is judged when its header is there (:meth:`MessageReader.begin`) and its payload is taken as it
 arrives (:meth:`MessageReader.feed`), so that a wrong byte of text is noticed when it comes and a message
@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from stelar_proto.errors import InvalidUtf8, MessageError, MessageTooBig, WebSocketError
 
+from .compression import Inflater
 from .events import BinaryReceived, PartReceived, TextReceived
 from .frames import MAX_CONTROL_SIZE, Opcode
 
@@ -53,23 +54,26 @@ class MessageReader:
     """Puts the data frames of one connection together.
 
     Arguments:
-        max_message_size: the most bytes of payload a message may have.
+        max_message_size: the most bytes of payload a message may have, compressed and inflated.
         max_fragments: the most frames a message may have.
         deliver_parts: hand pieces out as they come instead of collecting them; may be changed at any time.
     """
 
     __slots__ = (
         "_binary",
+        "_compressed",
         "_decoder",
         "_fin",
         "_fragments",
         "_in_parts",
+        "_inflated_size",
         "_max_fragments",
         "_max_message_size",
         "_size",
         "_text",
         "active",
         "deliver_parts",
+        "inflater",
     )
 
     def __init__(self, *, max_message_size: int, max_fragments: int, deliver_parts: bool) -> None:
@@ -79,6 +83,10 @@ class MessageReader:
         self._in_parts = False  # a piece of the message was handed out, so its end is one too
         self.active = False
         """Whether a message has begun and not ended."""
+        self.inflater: Inflater | None = None
+        """What inflates compressed messages; None until it was agreed upon that there may be some."""
+        self._compressed = False  # the message is
+        self._inflated_size = 0
         self._fin = False  # the frame that is being read ends the message
         self._size = 0
         self._fragments = 0
@@ -87,7 +95,7 @@ class MessageReader:
         self._text: StringIO | None = None
         self._binary: BytesIO | None = None
 
-    def begin(self, opcode: int, fin: bool, size: int) -> None:
+    def begin(self, opcode: int, fin: bool, size: int, compressed: bool = False) -> None:
         """Judge the header of a data frame.
 
         Raises:
@@ -102,7 +110,8 @@ class MessageReader:
         else:
             self.active = True
             self._in_parts = False
-            self._size = self._fragments = 0
+            self._compressed = compressed
+            self._size = self._fragments = self._inflated_size = 0
             self._decoder = Utf8Decoder() if opcode == Opcode.TEXT else None
         self._fin = fin
         self._size += size
@@ -121,10 +130,14 @@ class MessageReader:
 
         Raises:
             InvalidUtf8: the message is text and a byte of it is wrong.
+            InvalidDeflate: the message is compressed and cannot be inflated.
+            MessageTooBig: it is longer than the limit when it is.
         """
         final = end_of_frame and self._fin
         if final:
             self.active = False
+        if self._compressed:
+            payload = self._inflate(payload, final)
         part = payload if self._decoder is None else self._decoder.decode(payload, final)
         if not part and not final:
             return None
@@ -140,6 +153,16 @@ class MessageReader:
             self._in_parts = True
             return PartReceived(data, final)
         return TextReceived(data) if isinstance(data, str) else BinaryReceived(data)
+
+    def _inflate(self, payload: bytes, final: bool) -> bytes:
+        assert self.inflater is not None
+        limit = self._max_message_size
+        inflated = self.inflater.inflate(payload, final, limit + 1 - self._inflated_size)
+        self._inflated_size += len(inflated)
+        if self._inflated_size > limit:
+            reason = f"a compressed message inflates to more than {limit} bytes"
+            raise MessageTooBig(reason, size=self._inflated_size, limit=limit)
+        return inflated
 
     @property
     def collected_size(self) -> int:

@@ -14,26 +14,39 @@ from typing import NoReturn, TypeVar
 from stelar_proto.errors import HandshakeError, StateError, StreamEnded, UpgradeRefused
 
 from . import handshake
+from .deflate import DeflateAgreement, PerMessageDeflate, answer_offers, encode_offer
 from .events import Opened, RequestReceived, UpgradeRequested
+from .extensions import Extension
 from .http1 import HeaderFields, HeadLimits, Request, RequestReader, Response, ResponseReader, encode_response
 from .state import Role, State
 from .uri import parse_websocket_url
 
 
 class ServerOpening:
-    """The server's side: a request comes, :meth:`accept` or :meth:`respond` encodes the answer."""
+    """The server's side: a request comes, :meth:`accept` or :meth:`respond` encodes the answer.
 
-    __slots__ = ("_plain_http", "_reader", "_upgrade", "request")
+    Arguments:
+        plain_http: take requests that are no handshake.
+        compression: how to answer offers of it; None declines them all.
+    """
+
+    __slots__ = ("_compression", "_extensions", "_plain_http", "_reader", "_upgrade", "agreement", "request")
 
     # What only the other side has, so that both are driven alike.
     response: Response | None = None
     trailing = b""
 
-    def __init__(self, head_limits: HeadLimits, plain_http: bool) -> None:
+    def __init__(
+        self, head_limits: HeadLimits, plain_http: bool, compression: PerMessageDeflate | None
+    ) -> None:
+        self._compression = compression
+        self._extensions: list[Extension] = []
         self._plain_http = plain_http
         self._reader = RequestReader(head_limits)
         self._upgrade = False
         self.request: Request | None = None
+        self.agreement: DeflateAgreement | None = None
+        """How messages will be compressed, once it was accepted."""
 
     def receive(self, data: bytes) -> RequestReceived | UpgradeRequested | None:
         """Take bytes; return the request when it is complete.
@@ -58,6 +71,8 @@ class ServerOpening:
             return RequestReceived(request)
         if self._reader.trailing:
             raise _came_too_early()
+        if self._compression is not None:
+            self._extensions = handshake.read_offered_extensions(request.headers)
         self._upgrade = True
         return UpgradeRequested(request, subprotocols)
 
@@ -73,7 +88,14 @@ class ServerOpening:
         """Return the 101; see :meth:`.connection.Connection.accept`."""
         if self.request is None or not self._upgrade:
             raise StateError("accept() answers UpgradeRequested; a plain request is answered by respond()")
-        return handshake.accept_response(self.request, subprotocol=subprotocol, headers=headers)
+        answer, agreement = None, None
+        if self._compression is not None:
+            answer, agreement = answer_offers(self._extensions, self._compression) or (None, None)
+        encoded = handshake.accept_response(
+            self.request, subprotocol=subprotocol, extensions=answer, headers=headers
+        )
+        self.agreement = agreement
+        return encoded
 
     def respond(self, status: int, body: bytes, headers: HeaderFields) -> bytes:
         """Return another answer; see :meth:`.connection.Connection.respond`."""
@@ -101,26 +123,37 @@ class ClientOpening:
 
     Arguments:
         entropy: where the key comes from.
+        compression: what to offer; None offers none.
     """
 
     __slots__ = (
         "_accept_npm_handshake",
+        "_compression",
         "_entropy",
         "_key",
         "_reader",
         "_subprotocols",
+        "agreement",
         "request",
         "response",
     )
 
-    def __init__(self, entropy: Callable[[int], bytes], head_limits: HeadLimits) -> None:
+    def __init__(
+        self,
+        entropy: Callable[[int], bytes],
+        head_limits: HeadLimits,
+        compression: PerMessageDeflate | None,
+    ) -> None:
         self._entropy = entropy
+        self._compression = compression
         self._key = ""
         self._subprotocols: tuple[str, ...] = ()
         self._accept_npm_handshake = False
         self._reader = ResponseReader(head_limits)
         self.request: Request | None = None
         self.response: Response | None = None
+        self.agreement: DeflateAgreement | None = None
+        """How messages will be compressed, once the server has accepted."""
 
     def send(
         self,
@@ -139,7 +172,11 @@ class ClientOpening:
         self._accept_npm_handshake = accept_npm_handshake
         self._key = handshake.new_key(self._entropy)
         self.request, encoded = handshake.upgrade_request(
-            target, key=self._key, headers=headers, subprotocols=self._subprotocols
+            target,
+            key=self._key,
+            headers=headers,
+            subprotocols=self._subprotocols,
+            extensions=None if self._compression is None else encode_offer(self._compression),
         )
         return encoded
 
@@ -166,6 +203,7 @@ class ClientOpening:
             subprotocols=self._subprotocols,
             accept_npm_handshake=self._accept_npm_handshake,
         )
+        self.agreement = handshake.check_extensions(self.response, self._compression)
         return Opened(self.response, subprotocol)
 
     def end(self) -> NoReturn:

@@ -12,8 +12,19 @@ from typing import NoReturn, TypeAlias
 
 from stelar_proto.errors import InvalidUtf8, StreamEnded
 
+from .compression import Inflater
 from .events import BinaryReceived, Event, TextReceived
-from .frames import FIN, Header, Opcode, apply_mask, parse_frames, read_header
+from .frames import (
+    FIN,
+    LEGAL_COMPRESSED_FIRST_BYTES,
+    LEGAL_FIRST_BYTES,
+    RSV1,
+    Header,
+    Opcode,
+    apply_mask,
+    parse_frames,
+    read_header,
+)
 from .messages import NOT_UTF8, MessageReader
 
 # Takes opcode, payload and the events so far; returns whether this was the last frame of the connection.
@@ -26,7 +37,7 @@ MAX_FRAGMENTS = 131_072
 _NO_LIMIT = 1 << 127  # beyond what the frames of a message can add up to
 _TEXT_FRAME = FIN | Opcode.TEXT  # a frame that is a whole message
 _BINARY_FRAME = FIN | Opcode.BINARY
-_CLOSE_FRAME = FIN | Opcode.CLOSE  # the lowest first byte of all control frames
+_CONTROL = 0x08  # the opcode bit that all control frames have
 _new_tuple = tuple.__new__  # skips the Python-level __new__ of a NamedTuple: 0.1 µs per message
 
 
@@ -50,6 +61,7 @@ class Receiver:
     __slots__ = (
         "_frame",
         "_frame_received",
+        "_legal",
         "_masked",
         "_max_frame_size",
         "_max_short_size",
@@ -67,6 +79,7 @@ class Receiver:
         deliver_parts: bool,
     ) -> None:
         self._masked = masked
+        self._legal = LEGAL_FIRST_BYTES
         self._max_frame_size = _checked("max_frame_size", max_frame_size)
         max_message_size = _checked("max_message_size", max_message_size)
         # What is over either limit is left to those who can say why.
@@ -96,7 +109,7 @@ class Receiver:
         reader, whole_messages = self.messages, not self.messages.deliver_parts
         frames: list[tuple[int, bytes]] = []
         while position < len(data):
-            position = parse_frames(data, position, self._masked, self._max_short_size, frames)
+            position = parse_frames(data, position, self._masked, self._max_short_size, frames, self._legal)
             for first_byte, payload in frames:
                 # The first two are what the reader would do, for the frames that most messages are.
                 if first_byte == _BINARY_FRAME and whole_messages and not reader.active:
@@ -106,23 +119,29 @@ class Receiver:
                         events.append(_new_tuple(TextReceived, (payload.decode(),)))
                     except UnicodeDecodeError:
                         raise InvalidUtf8(NOT_UTF8) from None
-                elif first_byte >= _CLOSE_FRAME:
+                elif first_byte & _CONTROL:
                     if receive_control(first_byte & 0x0F, payload, events):
                         return
                 else:
-                    reader.begin(first_byte & 0x0F, first_byte >= FIN, len(payload))
+                    compressed = first_byte & RSV1 > 0
+                    reader.begin(first_byte & 0x0F, first_byte >= FIN, len(payload), compressed)
                     self._feed(payload, True, events)
             if position == len(data):
                 return
             frames.clear()
             # What stopped the loop is long, incomplete or wrong.
-            header = read_header(data, position, self._masked, self._max_frame_size)
+            header = read_header(data, position, self._masked, self._max_frame_size, self._legal)
             if header is None or header.opcode >= Opcode.CLOSE:
                 self._tail = data[position:]
                 return
-            reader.begin(header.opcode, header.fin, header.size)
+            reader.begin(header.opcode, header.fin, header.size, header.compressed)
             self._frame, self._frame_received = header, 0
             position = self._receive_payload(header, data, position + header.header_size, events)
+
+    def inflate_with(self, inflater: Inflater) -> None:
+        """From now on messages may be compressed: their first frame says so."""
+        self._legal = LEGAL_COMPRESSED_FIRST_BYTES
+        self.messages.inflater = inflater
 
     def end(self) -> NoReturn:
         """The stream ended.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from stelar_proto.errors import StateError
 
+from .compression import CompressingEncoder, Deflater
 from .frames import MaskingEncoder, Opcode, encode_frame
 from .messages import BytesLike, encode_text, to_bytes, to_control_payload
 from .state import Role, State
@@ -31,7 +32,16 @@ class Sender:
         TypeError: a client without ``entropy``.
     """
 
-    __slots__ = ("_encode_frame", "_encode_message", "_last_words", "_out", "_part_type", "role", "state")
+    __slots__ = (
+        "_encode_frame",
+        "_encode_message",
+        "_encode_part",
+        "_last_words",
+        "_out",
+        "_part_type",
+        "role",
+        "state",
+    )
 
     def __init__(self, role: Role, entropy: Callable[[int], bytes] | None) -> None:
         self.role = role
@@ -43,6 +53,7 @@ class Sender:
                 raise TypeError("a client needs a source of random bytes: pass entropy=os.urandom")
             masking = MaskingEncoder(entropy)
             self._encode_frame, self._encode_message = masking.encode_frame, masking.encode_message
+        self._encode_part: Callable[[int, bytes, bool], bytes] = self._encode_frame
         self._part_type: type[str] | type[bytes] | None = None  # of the message being sent in parts
         self._out: list[bytes] = []
         # What ends the connection after an event that may still be answered: it leaves behind the answers.
@@ -53,6 +64,7 @@ class Sender:
         if self._last_words is not None:
             self._out.append(self._last_words)
             self._last_words = None
+            self._stop_deflating()
         out = self._out
         if not out:
             return b""
@@ -115,7 +127,7 @@ class Sender:
             raise TypeError(f"this message began with {self._part_type.__name__}, so must all its parts be")
         payload = encode_text(data) if isinstance(data, str) else to_bytes(data)
         self._part_type = None if final else kind
-        return self._encode_frame(opcode, payload, final)
+        return self._encode_part(opcode, payload, final)
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a message as one frame, masked as the role asks, for an embedder with a queue of its own.
@@ -142,6 +154,15 @@ class Sender:
         """Send a pong that nobody asked for, as a sign of life (section 5.5.3)."""
         self._demand_open()
         self._out.append(self._encode_frame(Opcode.PONG, to_control_payload(payload)))
+
+    def _deflate_with(self, deflater: Deflater, min_size: int) -> None:
+        """From now on messages of ``min_size`` bytes or more, and those in parts, are compressed."""
+        encoder = CompressingEncoder(deflater, min_size, self._encode_frame, self._encode_message)
+        self._encode_message, self._encode_part = encoder.encode_message, encoder.encode_part
+
+    def _stop_deflating(self) -> None:
+        """Give the compressor's memory back: no more messages will be sent."""
+        self._encode_message = self._encode_part = self._encode_frame
 
     def _demand_between_messages(self) -> None:
         self._demand_open()

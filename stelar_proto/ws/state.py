@@ -20,6 +20,11 @@ class Role(Enum):
     SERVER = "server"
     CLIENT = "client"
 
+    @property
+    def peer(self) -> Role:
+        """The other end."""
+        return Role.CLIENT if self is Role.SERVER else Role.SERVER
+
 
 class State(Enum):
     """Where the connection stands."""

@@ -9,6 +9,7 @@ import pytest
 
 from stelar_proto.client import ClientConfig
 from stelar_proto.tcp import Dialect
+from stelar_proto.ws import PerMessageDeflate
 from tests.support.memory import VirtualClient, VirtualNetwork
 from tests.support.virtual import VirtualLoop
 
@@ -35,6 +36,12 @@ def test_the_defaults_make_sense() -> None:
         ("connect_timeout", None, "connect_timeout must be a positive number"),
         ("max_payload_size", -1, "max_payload_size must be a positive whole number"),
         ("tcp_dialect", "esperanto", "a TCP dialect is 'documented' or 'npm'"),
+        ("compression", 1, "compression must be True, False or a PerMessageDeflate, not 1"),
+        (
+            "compression",
+            PerMessageDeflate(client_no_context_takeover=False),
+            "compression must leave client_no_context_takeover on",
+        ),
         ("headers", {"a b": "c"}, "'a b' is no header name"),
         ("headers", {"a": 5}, "a header is a pair of str"),
         ("headers", {"Authorization": "secret\r\n"}, "the value of header 'Authorization'"),

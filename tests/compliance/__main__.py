@@ -1,5 +1,7 @@
-"""``python -m tests.compliance``: the Autobahn test suite, groups 1 to 10, against both roles on every loop.
+"""``python -m tests.compliance``: the Autobahn test suite against both roles on every loop.
 
+Groups 1 to 10, which are RFC 6455, and some cases of 12 and 13, which are RFC 7692; with ``--full`` all of
+those, too.
 Exit status: 0 when every case passed, 1 when one did not or the suite could not be run, 2 when this machine
 has no Python 2.7 to run it with.
 """
@@ -20,7 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=targets.TARGETS, default=targets.TARGETS, metavar="TARGET"
     )
-    chosen = parser.parse_args(arguments).only
+    parser.add_argument("--full", action="store_true", help="all of groups 12 and 13: ten minutes a target")
+    options = parser.parse_args(arguments)
+    selection = targets.FULL if options.full else targets.USUAL
     try:
         suite.set_up()
     except suite.NoPython27 as error:
@@ -30,9 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     reports = []
-    for target in chosen:
-        print(f"Running {report.CASE_COUNT} cases against {target}", file=sys.stderr, flush=True)
-        reports.append(targets.run(target))
+    for target in options.only:
+        print(f"Running {selection.case_count} cases against {target}", file=sys.stderr, flush=True)
+        reports.append(targets.run(target, selection))
     print(report.table(reports))
     for complaint in (line for each in reports for line in each.complaints):
         print(complaint)

@@ -24,6 +24,10 @@ class EchoPrograms:
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
+        # What the suite does not ask for it does not get, and what it does is for it to decide.
+        self._compression = runtime.PerMessageDeflate(
+            server_no_context_takeover=False, client_no_context_takeover=False, min_size=0
+        )
 
     async def echo(self, connection: Any) -> None:
         """Send every message back, until the connection ends in whatever way the case wants."""
@@ -33,7 +37,8 @@ class EchoPrograms:
 
     async def server(self, port: int, agent: str) -> None:
         """Echo on ``port`` until a signal comes."""
-        server = self._runtime.serve_websocket(self.echo, "127.0.0.1", port, max_size=MAX_SIZE)
+        options = {"max_size": MAX_SIZE, "compression": self._compression}
+        server = self._runtime.serve_websocket(self.echo, "127.0.0.1", port, **options)
         await server.start()
         await server.serve_forever()
 
@@ -43,7 +48,8 @@ class EchoPrograms:
         async with connect(f"{url}/getCaseCount") as connection:
             count = int(await connection.recv())
         for case in range(1, count + 1):
-            async with connect(f"{url}/runCase?case={case}&agent={agent}", max_size=MAX_SIZE) as connection:
+            options = {"max_size": MAX_SIZE, "compression": self._compression}
+            async with connect(f"{url}/runCase?case={case}&agent={agent}", **options) as connection:
                 await self.echo(connection)
         async with connect(f"{url}/updateReports?agent={agent}") as connection:
             await self.echo(connection)  # the server says nothing, and closes when the report is written

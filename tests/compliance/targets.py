@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from .report import Report, read_cases
 from .suite import ROOT, wstest
@@ -21,8 +22,26 @@ from .suite import ROOT, wstest
 TARGETS = tuple(f"{loop}-{role}" for role in ("server", "client") for loop in ("asyncio", "uvloop", "trio"))
 REPORTS = ROOT / "build" / "compliance"
 
-_CASES = [f"{group}.*" for group in range(1, 11)]
-_RUN_TIMEOUT = 300.0  # seconds a target; 15 are usual
+
+class Selection(NamedTuple):
+    """Some of the suite's cases.
+
+    Attributes:
+        cases: which, as the suite names them.
+        case_count: how many that are.
+        timeout: seconds a target may take.
+    """
+
+    cases: list[str]
+    case_count: int
+    timeout: float
+
+
+_RFC_6455 = [f"{group}.*" for group in range(1, 11)]
+_COMPRESSED = ["12.1.1", "12.2.1", "12.4.2", *(f"13.{number}.1" for number in range(1, 8))]
+USUAL = Selection([*_RFC_6455, *_COMPRESSED], 301 + len(_COMPRESSED), 300.0)
+"""Groups 1 to 10 in full, and a sample of the two groups of permessage-deflate."""
+FULL = Selection([*_RFC_6455, "12.*", "13.*"], 301 + 90 + 126, 7200.0)
 _START_TIMEOUT = 30.0
 _END_TIMEOUT = 15.0
 
@@ -31,39 +50,40 @@ class TargetError(Exception):
     """A run did not come to its end."""
 
 
-def run(target: str) -> Report:
-    """Run all cases against ``target``, one of :data:`TARGETS`."""
+def run(target: str, selection: Selection = USUAL) -> Report:
+    """Run the cases against ``target``, one of :data:`TARGETS`."""
     folder = REPORTS / target
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier run found must not count for this one
     folder.mkdir(parents=True)
     started_at = time.monotonic()
     problem = ""
     try:
-        (_test_server if target.endswith("-server") else _test_client)(target, folder)
+        (_test_server if target.endswith("-server") else _test_client)(target, folder, selection)
     except TargetError as error:
         problem = str(error)
-    return Report(target, read_cases(folder, target), time.monotonic() - started_at, problem)
+    cases, seconds = read_cases(folder, target), time.monotonic() - started_at
+    return Report(target, cases, seconds, problem, expected_count=selection.case_count)
 
 
-def _test_server(target: str, folder: Path) -> None:
+def _test_server(target: str, folder: Path, selection: Selection) -> None:
     port = _free_port()
     servers = [{"agent": target, "url": f"ws://127.0.0.1:{port}"}]
-    fuzzer = wstest("fuzzingclient", _write_spec(folder, servers=servers))
+    fuzzer = wstest("fuzzingclient", _write_spec(folder, selection, servers=servers))
     with _running(echo(target, port), folder / "echo.log") as server:
         _wait_until_it_listens(server, port)
         with _running(fuzzer, folder / "wstest.log") as client:
-            _expect_success(client, "the fuzzing client", _RUN_TIMEOUT)
+            _expect_success(client, "the fuzzing client", selection.timeout)
         server.terminate()
         _expect_success(server, "the echo server, told to end,", _END_TIMEOUT)
 
 
-def _test_client(target: str, folder: Path) -> None:
+def _test_client(target: str, folder: Path, selection: Selection) -> None:
     port = _free_port()
-    fuzzer = wstest("fuzzingserver", _write_spec(folder, url=f"ws://127.0.0.1:{port}"))
+    fuzzer = wstest("fuzzingserver", _write_spec(folder, selection, url=f"ws://127.0.0.1:{port}"))
     with _running(fuzzer, folder / "wstest.log") as server:
         _wait_until_it_listens(server, port)
         with _running(echo(target, port), folder / "echo.log") as client:
-            _expect_success(client, "the echo client", _RUN_TIMEOUT)
+            _expect_success(client, "the echo client", selection.timeout)
 
 
 def echo(target: str, port: int) -> list[str]:
@@ -71,8 +91,9 @@ def echo(target: str, port: int) -> list[str]:
     return [sys.executable, "-m", "tests.compliance.echo", target, str(port)]
 
 
-def _write_spec(folder: Path, **roles: object) -> Path:
-    spec = {"outdir": str(folder), "cases": _CASES, "exclude-cases": [], "exclude-agent-cases": {}, **roles}
+def _write_spec(folder: Path, selection: Selection, **roles: object) -> Path:
+    cases = {"cases": selection.cases, "exclude-cases": [], "exclude-agent-cases": {}}
+    spec = {"outdir": str(folder), **cases, **roles}
     path = folder / "spec.json"
     path.write_text(json.dumps(spec))
     return path

@@ -41,7 +41,7 @@ def test_a_server_that_ends_at_its_start_is_a_problem_and_no_case_has_a_result(
     monkeypatch.setattr(targets, "wstest", lambda mode, spec: [sys.executable, "-c", "raise SystemExit(3)"])
     report = targets.run("trio-client")
     assert report.problem == "the server ended with status 3 at its start"
-    assert report.failed_count == 301
+    assert report.failed_count == targets.USUAL.case_count
 
 
 @pytest.mark.usefixtures("silent_fuzzer")
@@ -58,8 +58,8 @@ def test_a_program_that_does_not_end_is_ended_and_so_is_the_suite(
     monkeypatch.setattr(
         targets, "echo", lambda target, port: [sys.executable, "-c", "import time; time.sleep(60)"]
     )
-    monkeypatch.setattr(targets, "_RUN_TIMEOUT", 0.1)
-    assert targets.run("trio-client").problem == "the echo client did not end within 0.1 seconds"
+    hurried = targets.USUAL._replace(timeout=0.1)
+    assert targets.run("trio-client", hurried).problem == "the echo client did not end within 0.1 seconds"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port_of(reports / "trio-client")), timeout=10)
 

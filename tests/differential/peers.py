@@ -10,10 +10,11 @@ from __future__ import annotations
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.extensions.permessage_deflate import PerMessageDeflate as WebsocketsDeflate
 from websockets.frames import Frame as WebsocketsFrame
 from websockets.frames import Opcode as WebsocketsOpcode
 from websockets.protocol import Protocol
@@ -23,6 +24,8 @@ from websockets.uri import parse_uri
 from wsproto import ConnectionType
 from wsproto import connection as wsproto
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
+from wsproto.extensions import PerMessageDeflate as WsprotoDeflate
 from wsproto.utilities import LocalProtocolError
 
 from stelar_proto.ws import (
@@ -34,7 +37,7 @@ from stelar_proto.ws import (
     Role,
     TextReceived,
 )
-from tests.ws.feeding import open_connection
+from tests.ws.feeding import compressing_connection, open_connection
 
 from .streams import Case, split
 
@@ -59,6 +62,9 @@ class Outcome(NamedTuple):
     end: End
     said: tuple[tuple[int, bytes], ...]
 
+
+PERMESSAGE_DEFLATE = "permessage-deflate"
+NO_TAKEOVER = f"{PERMESSAGE_DEFLATE}; server_no_context_takeover; client_no_context_takeover"
 
 # What is sent in front of the stream where Case.closing is set.
 CLOSE_SENT = (4000, "enough")
@@ -86,7 +92,12 @@ def _outcome(case: Case, heard: Iterable[Heard], end: End | None, sent: bytes) -
 
 
 def _hear_stelar(case: Case, chunks: Sequence[bytes]) -> Outcome:
-    conn = open_connection(case.role, max_frame_size=case.limit, max_message_size=case.limit)
+    limits: dict[str, Any] = {"max_frame_size": case.limit, "max_message_size": case.limit}
+    if case.takeover is None:
+        conn = open_connection(case.role, **limits)
+    else:
+        said = PERMESSAGE_DEFLATE if case.takeover else NO_TAKEOVER
+        conn = compressing_connection(case.role, said.encode(), **limits)
     if case.closing:
         conn.close(*CLOSE_SENT)
         conn.data_to_send()
@@ -152,6 +163,9 @@ def _hear_websockets(case: Case, chunks: Sequence[bytes]) -> Outcome:
     else:
         uri = parse_uri("ws://localhost/")
         protocol = _DecodingClient(uri, state=WebsocketsState.OPEN, max_size=case.limit)
+    if case.takeover is not None:
+        forgets = not case.takeover
+        protocol.extensions = [WebsocketsDeflate(forgets, forgets, 15, 15)]
     if case.closing:
         protocol.send_close(*CLOSE_SENT)
         protocol.data_to_send()
@@ -210,7 +224,11 @@ def _end_of_websockets(protocol: Protocol) -> End:
 def _hear_wsproto(case: Case, chunks: Sequence[bytes]) -> Outcome:
     """Answering is up to the caller of wsproto: with what ``response()`` gives, and the code of a fault."""
     kind = ConnectionType.SERVER if case.role is Role.SERVER else ConnectionType.CLIENT
-    conn = wsproto.Connection(kind)
+    extensions: list[Extension] = []
+    if case.takeover is not None:
+        extensions = [WsprotoDeflate()]
+        extensions[0].finalize(PERMESSAGE_DEFLATE if case.takeover else NO_TAKEOVER)
+    conn = wsproto.Connection(kind, extensions)
     if case.closing:
         conn.send(CloseConnection(*CLOSE_SENT))
     heard: list[Heard] = []

@@ -27,12 +27,14 @@ class Case(NamedTuple):
         stream: the frames.
         closing: whether the reader has sent its close frame before.
         limit: bytes of the longest message and frame that the reader takes, or None for no limit.
+        takeover: whether messages that are compressed share a context; None where none may be.
     """
 
     role: Role
     stream: bytes
     closing: bool = False
     limit: int | None = None
+    takeover: bool | None = None
 
 
 # --- Taking apart -----------------------------------------------------------------------------------------

@@ -106,43 +106,69 @@ def _ended(error: ConnectionClosed) -> Ended:
     return Ended(None, "") if error.rcvd is None else Ended(error.rcvd.code, error.rcvd.reason)
 
 
-_WEBSOCKETS: dict[str, Any] = {"subprotocols": [SUBPROTOCOL], "compression": None}
+_WEBSOCKETS: dict[str, Any] = {"subprotocols": [SUBPROTOCOL]}
 
 
 @asynccontextmanager
-async def connect_websockets(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Talker]:
-    async with websockets.asyncio.client.connect(url, ssl=tls, proxy=None, **_WEBSOCKETS) as connection:
+async def connect_websockets(
+    url: str, tls: ssl.SSLContext | None, *, compression: str | None = None
+) -> AsyncIterator[Talker]:
+    async with websockets.asyncio.client.connect(
+        url, ssl=tls, proxy=None, compression=compression, **_WEBSOCKETS
+    ) as connection:
         yield WebsocketsTalker(connection)
 
 
 @asynccontextmanager
-async def serve_websockets(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+async def serve_websockets(
+    tls: ssl.SSLContext | None, *, compression: str | None = None
+) -> AsyncIterator[int]:
     async def handle(connection: Any) -> None:
         await serve(WebsocketsTalker(connection))
 
-    async with websockets.asyncio.server.serve(handle, _HOST, 0, ssl=tls, **_WEBSOCKETS) as server:
+    async with websockets.asyncio.server.serve(
+        handle, _HOST, 0, ssl=tls, compression=compression, **_WEBSOCKETS
+    ) as server:
         yield next(iter(server.sockets)).getsockname()[1]
 
 
 @asynccontextmanager
-async def connect_websockets_sync(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Talker]:
-    with websockets.sync.client.connect(url, ssl=tls, proxy=None, **_WEBSOCKETS) as connection:
+async def connect_websockets_sync(
+    url: str, tls: ssl.SSLContext | None, *, compression: str | None = None
+) -> AsyncIterator[Talker]:
+    with websockets.sync.client.connect(
+        url, ssl=tls, proxy=None, compression=compression, **_WEBSOCKETS
+    ) as connection:
         yield SyncWebsocketsTalker(connection)
 
 
 @asynccontextmanager
-async def connect_websockets_trio(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Talker]:
-    async with websockets.trio.client.connect(url, ssl=tls, proxy=None, **_WEBSOCKETS) as connection:
+async def connect_websockets_trio(
+    url: str, tls: ssl.SSLContext | None, *, compression: str | None = None
+) -> AsyncIterator[Talker]:
+    async with websockets.trio.client.connect(
+        url, ssl=tls, proxy=None, compression=compression, **_WEBSOCKETS
+    ) as connection:
         yield WebsocketsTalker(connection)
 
 
 @asynccontextmanager
-async def serve_websockets_trio(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+async def serve_websockets_trio(
+    tls: ssl.SSLContext | None, *, compression: str | None = None
+) -> AsyncIterator[int]:
     async def handle(connection: Any) -> None:
         await serve(WebsocketsTalker(connection))
 
     async with trio.open_nursery() as nursery:
-        run = partial(websockets.trio.server.serve, handle, 0, host=_HOST, ssl=tls, **_WEBSOCKETS)
+        run = partial(
+            websockets.trio.server.serve,
+            handle,
+            0,
+            host=_HOST,
+            ssl=tls,
+            compression=compression,
+            **_WEBSOCKETS,
+        )
         server = await nursery.start(run)
         yield server.listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
@@ -179,8 +205,10 @@ class AiohttpTalker(BaseTalker):
 
 
 @asynccontextmanager
-async def connect_aiohttp(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Talker]:
-    options: dict[str, Any] = {} if tls is None else {"ssl": tls}
+async def connect_aiohttp(
+    url: str, tls: ssl.SSLContext | None, *, compress: int = 0
+) -> AsyncIterator[Talker]:
+    options: dict[str, Any] = {"compress": compress} if tls is None else {"compress": compress, "ssl": tls}
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(url, protocols=[SUBPROTOCOL], **options) as connection,

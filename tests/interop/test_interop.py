@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,29 @@ PEERS = [
     Peer("picows", run_asyncio, connect_picows, serve_picows),
     Peer("trio-websocket", run_trio, connect_trio_websocket, serve_trio_websocket),
     Peer("wsproto", run_asyncio, connect_wsproto, serve_wsproto),
+]
+
+
+COMPRESSING_PEERS = [
+    Peer(
+        "websockets",
+        run_asyncio,
+        partial(connect_websockets, compression="deflate"),
+        partial(serve_websockets, compression="deflate"),
+    ),
+    Peer(
+        "websockets-trio",
+        run_trio,
+        partial(connect_websockets_trio, compression="deflate"),
+        partial(serve_websockets_trio, compression="deflate"),
+    ),
+    Peer("aiohttp", run_asyncio, partial(connect_aiohttp, compress=15), serve_aiohttp),
+    Peer(
+        "wsproto",
+        run_asyncio,
+        partial(connect_wsproto, compressed=True),
+        partial(serve_wsproto, compressed=True),
+    ),
 ]
 
 
@@ -142,6 +166,50 @@ async def test_their_server_hears_our_goodbye(peer: Peer, package: Any) -> None:
             assert await ws.recv() == "hola"
             await ws.close(3001, "enough")
         assert ws.close_code == (3001 if peer.echoes_close_code else 1000)
+
+
+# --- Compressed ---------------------------------------------------------------------------------------------
+
+
+def settings(package: Any, takes_over: bool) -> Any:
+    return package.PerMessageDeflate(
+        server_no_context_takeover=not takes_over, client_no_context_takeover=not takes_over, min_size=0
+    )
+
+
+@pytest.mark.parametrize("takes_over", [False, True])
+@pytest.mark.parametrize("peer", COMPRESSING_PEERS, ids=lambda peer: peer.name)
+async def test_their_client_talks_to_our_server_compressed(
+    peer: Peer, package: Any, takes_over: bool
+) -> None:
+    agreements = []
+
+    async def record(connection: WebSocketConnection) -> None:
+        agreements.append(connection.compression)
+        await handle(connection)
+
+    options = {"subprotocols": [SUBPROTOCOL], "compression": settings(package, takes_over)}
+    with anyio.fail_after(PATIENCE):
+        async with package.serve_websocket(record, "localhost", 0, **options) as server:
+            url = f"ws://localhost:{server.get_port()}/"
+            await anyio.to_thread.run_sync(peer.converse, url, None)
+    [agreement] = agreements
+    assert agreement is not None
+    assert agreement.server_no_context_takeover is not takes_over
+
+
+@pytest.mark.parametrize("takes_over", [False, True])
+@pytest.mark.parametrize("peer", COMPRESSING_PEERS, ids=lambda peer: peer.name)
+async def test_our_client_talks_to_their_server_compressed(
+    peer: Peer, package: Any, takes_over: bool
+) -> None:
+    options = {"subprotocols": [SUBPROTOCOL], "compression": settings(package, takes_over)}
+    with anyio.fail_after(PATIENCE), peer.serving(None) as port:
+        async with package.connect_websocket(f"ws://localhost:{port}/", **options) as connection:
+            await talk(OurTalker(connection))
+        assert (connection.close_code, connection.close_reason) == (3000, "that was all")
+        assert connection.compression is not None
+        assert connection.compression.client_no_context_takeover is not takes_over
 
 
 def node_command() -> list[str] | str:

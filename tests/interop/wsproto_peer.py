@@ -20,6 +20,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.extensions import Extension, PerMessageDeflate
 
 from .conversation import SUBPROTOCOL, Ended, Message, Talker, serve
 from .peers import BaseTalker
@@ -31,7 +32,8 @@ class WsprotoTalker(BaseTalker):
     can_fragment = True
     can_ping = True
 
-    def __init__(self, stream: socket.socket, kind: ConnectionType) -> None:
+    def __init__(self, stream: socket.socket, kind: ConnectionType, *, compressed: bool) -> None:
+        self._extensions: list[Extension] = [PerMessageDeflate()] if compressed else []
         self.subprotocol: str | None = None
         self._stream = stream
         self._protocol = WSConnection(kind)
@@ -40,7 +42,7 @@ class WsprotoTalker(BaseTalker):
 
     def open(self, host: str) -> None:
         """The client's opening handshake."""
-        self.say(Request(host=host, target="/", subprotocols=[SUBPROTOCOL]))
+        self.say(Request(host=host, target="/", subprotocols=[SUBPROTOCOL], extensions=self._extensions))
         accepted = self._next_event()
         assert isinstance(accepted, AcceptConnection)
         self.subprotocol = accepted.subprotocol
@@ -49,7 +51,7 @@ class WsprotoTalker(BaseTalker):
         """The server's opening handshake."""
         request = self._next_event()
         assert isinstance(request, Request)
-        self.say(AcceptConnection(subprotocol=SUBPROTOCOL))
+        self.say(AcceptConnection(subprotocol=SUBPROTOCOL, extensions=self._extensions))
 
     def say(self, event: Event) -> None:
         self._stream.sendall(self._protocol.send(event))
@@ -96,23 +98,25 @@ class WsprotoTalker(BaseTalker):
 
 
 @asynccontextmanager
-async def connect_wsproto(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Talker]:
+async def connect_wsproto(
+    url: str, tls: ssl.SSLContext | None, *, compressed: bool = False
+) -> AsyncIterator[Talker]:
     host, port = urlsplit(url).hostname, urlsplit(url).port
     assert host is not None
     with socket.create_connection((host, port), timeout=_TIMEOUT) as plain:
         with plain if tls is None else tls.wrap_socket(plain, server_hostname=host) as stream:
-            talker = WsprotoTalker(stream, ConnectionType.CLIENT)
+            talker = WsprotoTalker(stream, ConnectionType.CLIENT, compressed=compressed)
             talker.open(f"{host}:{port}")
             yield talker
 
 
 @asynccontextmanager
-async def serve_wsproto(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+async def serve_wsproto(tls: ssl.SSLContext | None, *, compressed: bool = False) -> AsyncIterator[int]:
     def serve_one() -> None:
         plain, _ = listener.accept()
         plain.settimeout(_TIMEOUT)
         with plain if tls is None else tls.wrap_socket(plain, server_side=True) as stream:
-            talker = WsprotoTalker(stream, ConnectionType.SERVER)
+            talker = WsprotoTalker(stream, ConnectionType.SERVER, compressed=compressed)
             talker.accept()
             asyncio.run(serve(talker))
 

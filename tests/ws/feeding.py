@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from stelar_proto.errors import HandshakeError, InvalidUtf8, MessageTooBig, WebSocketError
-from stelar_proto.ws import Closed, Connection, Event, Role, State
+from stelar_proto.errors import (
+    HandshakeError,
+    InvalidUtf8,
+    MessageTooBig,
+    WebSocketError,
+)
+from stelar_proto.ws import Closed, Connection, Event, PerMessageDeflate, Role, State
 
 # The example of RFC 6455, section 1.3.
 REQUEST = (
@@ -161,3 +166,31 @@ def failure(code: int, reason: str) -> object:
 def refused(status: int, reason: str) -> object:
     """The comparable form of the event that ends a handshake."""
     return (1006, "", HandshakeError, reason, status)
+
+
+# --- Compression ------------------------------------------------------------------------------------------
+
+# What a connection wants that takes context over unless the peer forbids it, and compresses all it can.
+EAGER = PerMessageDeflate(server_no_context_takeover=False, client_no_context_takeover=False, min_size=0)
+
+
+def compressing_connection(
+    role: Role,
+    said: bytes = b"permessage-deflate",
+    *,
+    compression: PerMessageDeflate = EAGER,
+    **options: Any,
+) -> Connection:
+    """A connection behind its handshake; ``said`` is what the peer had to say about extensions in it."""
+    conn = new_connection(role, compression=compression, **options)
+    field = b"Sec-WebSocket-Extensions: " + said
+    if role is Role.SERVER:
+        conn.receive_data(with_fields(REQUEST, field))
+        conn.accept()
+    else:
+        conn.request_upgrade("ws://localhost/chat")
+        conn.receive_data(with_fields(RESPONSE, field))
+    conn.data_to_send()
+    assert conn.state is State.OPEN
+    assert conn.compression is not None
+    return conn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -49,15 +50,13 @@ class Counter:
         self.unmasked: list[int] = []
         self.collected: list[int] = []
 
-        def counted_parse(
-            data: bytes, position: int, masked: bool, max_size: int, frames: list[tuple[int, bytes]]
-        ) -> int:
+        def counted_parse(data: bytes, position: int, *arguments: Any) -> int:
             self.parsed.append(len(data) - position)
-            return parse_frames(data, position, masked, max_size, frames)
+            return parse_frames(data, position, *arguments)
 
-        def counted_read(data: bytes, position: int, masked: bool, max_size: int) -> Header | None:
+        def counted_read(data: bytes, position: int, *arguments: Any) -> Header | None:
             self.judged.append(len(data) - position)
-            return read_header(data, position, masked, max_size)
+            return read_header(data, position, *arguments)
 
         def counted_mask(payload: bytes | memoryview, mask: bytes, phase: int = 0) -> bytes:
             self.unmasked.append(len(payload))
