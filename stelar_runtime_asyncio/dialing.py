@@ -6,6 +6,7 @@ import asyncio
 import ssl
 
 from stelar_proto.channel import Endpoint
+from stelar_proto.channel.network import Network
 
 from .transport import AsyncioRuntime, EndpointProtocol
 
@@ -16,6 +17,7 @@ async def dial(
     host: str,
     port: int,
     *,
+    network: Network | None,
     context: ssl.SSLContext | None,
     connect_timeout: float,
     close_timeout: float,
@@ -27,6 +29,7 @@ async def dial(
         endpoint: its side of the conversation; it begins when this returns.
         host: a name or an IP address.
         port: the TCP port.
+        network: what carries the stream in place of sockets, if anything.
         context: for TLS; None for a plain stream.
         connect_timeout: seconds, for all of it.
         close_timeout: seconds that closing the stream may take later.
@@ -34,6 +37,10 @@ async def dial(
     Raises:
         OSError: what went wrong, ``TimeoutError`` and ``ssl.SSLError`` among it.
     """
+
+    if network is not None:
+        network.dial(runtime, endpoint, host, port, secure=context is not None)
+        return
 
     def attach(protocol: EndpointProtocol) -> Endpoint:
         endpoint.transport = protocol

@@ -30,6 +30,8 @@ class Listening(SystemLifecycle[P]):
         runtime = self.runtime
         assert isinstance(runtime, AsyncioRuntime)
         try:
+            if self.network is not None:
+                return self._listen_on(self.network, place)
             addresses = known_addresses(place)
             if addresses is None:
                 addresses = await asyncio.get_running_loop().getaddrinfo(
@@ -48,6 +50,7 @@ class Listening(SystemLifecycle[P]):
         return port
 
     def _stop_listening(self) -> None:
+        self._leave_network()
         for task in self._listening:
             task.cancel()
         self._listening = ()

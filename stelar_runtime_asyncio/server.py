@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stelar_proto.channel.network import Network
 from stelar_proto.server import Peer, ServerApplication
 from stelar_system.tls import TlsOption
 
@@ -25,6 +26,7 @@ class StelarServer(Listening[Peer], ServerApplication):
 
     Arguments:
         tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM), for both ports.
+        network: what carries connections in place of sockets, in tests: a ``MemoryNetwork``.
         options: see :class:`~stelar_proto.server.ServerConfig`.
 
     Raises:
@@ -32,5 +34,5 @@ class StelarServer(Listening[Peer], ServerApplication):
         OSError: the certificate cannot be read.
     """
 
-    def __init__(self, *, tls: TlsOption = None, **options: Any) -> None:
-        super().__init__(tls=tls, **options)
+    def __init__(self, *, tls: TlsOption = None, network: Network | None = None, **options: Any) -> None:
+        super().__init__(tls=tls, network=network, **options)

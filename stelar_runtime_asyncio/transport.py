@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
-from stelar_proto.channel.runtime import Address
+from stelar_proto.channel.runtime import Address, Flushable
 
 _logger = logging.getLogger("stelar.asyncio")
 
@@ -39,8 +39,9 @@ class AsyncioRuntime:
         self._tasks: set[asyncio.Task[None]] = set()  # what was spawned
         self._own_tasks: set[asyncio.Task[None]] = set()
         self._resting: tuple[WaitableEvent, asyncio.Task[Any] | None] | None = None  # and who asked for it
-        self._dirty: list[EndpointProtocol] = []
-        self.clock = time.perf_counter
+        self._dirty: list[Flushable] = []
+        # A loop that keeps a time of its own, in tests, is measured by that.
+        self.clock = getattr(self._loop, "virtual_time", time.perf_counter)
         self.wall_clock = time.time
         self.entropy = os.urandom
         self.checkpoint = None
@@ -72,6 +73,7 @@ class AsyncioRuntime:
         task = self._loop.create_task(_run_coroutine(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
+        task.add_done_callback(lambda _: coroutine.close())  # if it was cancelled before it began
         return task.cancel
 
     def _forget_task(self, task: asyncio.Task[None]) -> None:
@@ -102,16 +104,16 @@ class AsyncioRuntime:
             self._timer.cancel()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._on_deadline)
 
-    def flush_soon(self, protocol: EndpointProtocol) -> None:
-        """Flush ``protocol`` at the end of this turn of the loop."""
+    def flush_soon(self, transport: Flushable) -> None:
+        """Flush ``transport`` at the end of this turn of the loop."""
         if not self._dirty:
             self._loop.call_soon(self._flush_all)
-        self._dirty.append(protocol)
+        self._dirty.append(transport)
 
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for protocol in dirty:
-            protocol.flush()
+        for transport in dirty:
+            transport.flush()
 
     def cancel_tasks(self) -> None:
         """Cancel what was spawned until now, the caller aside."""

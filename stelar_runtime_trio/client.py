@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from stelar_proto.channel.network import Network
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
 from stelar_system.tls import client_context
@@ -29,14 +30,23 @@ class StelarClient(ClientApplication):
     Arguments:
         url: ``ws://``, ``wss://``, ``http(s)://``, ``tcp://host:port``, ``tcps://``, ``host:port`` or a port.
         tls: an ``ssl.SSLContext``, or True for TLS where the URL does not ask for it.
+        network: what carries the connection in place of a socket, in tests: a ``MemoryNetwork``.
         options: see :class:`~stelar_proto.client.ClientConfig`.
 
     Raises:
         ValueError: the URL or an option makes no sense.
     """
 
-    def __init__(self, url: str | int, *, tls: ssl.SSLContext | bool | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        url: str | int,
+        *,
+        tls: ssl.SSLContext | bool | None = None,
+        network: Network | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(url, tls=tls, **options)
+        self.network = network
 
     def _make_runtime(self) -> TrioRuntime:
         return TrioRuntime(self.handle_deadlines)
@@ -54,6 +64,7 @@ class StelarClient(ClientApplication):
             link,
             target.host,
             target.port,
+            network=self.network,
             context=context,
             connect_timeout=config.connect_timeout,
         )

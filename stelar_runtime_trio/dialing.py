@@ -7,6 +7,7 @@ import ssl
 import trio
 
 from stelar_proto.channel import Endpoint
+from stelar_proto.channel.network import Network
 
 from .transport import Stream, StreamTransport, TrioRuntime
 
@@ -17,6 +18,7 @@ async def dial(
     host: str,
     port: int,
     *,
+    network: Network | None,
     context: ssl.SSLContext | None,
     connect_timeout: float,
 ) -> None:
@@ -27,12 +29,16 @@ async def dial(
         endpoint: its side of the conversation; it begins when this returns.
         host: a name or an IP address.
         port: the TCP port.
+        network: what carries the stream in place of sockets, if anything.
         context: for TLS; None for a plain stream.
         connect_timeout: seconds, for all of it.
 
     Raises:
         OSError: what went wrong, ``TimeoutError`` and ``ssl.SSLError`` among it.
     """
+    if network is not None:
+        network.dial(runtime, endpoint, host, port, secure=context is not None)
+        return
     opened_at = runtime.now()
     try:
         with trio.fail_after(connect_timeout):

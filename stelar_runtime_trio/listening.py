@@ -30,6 +30,8 @@ class Listening(SystemLifecycle[P]):
         runtime = self.runtime
         assert isinstance(runtime, TrioRuntime)
         try:
+            if self.network is not None:
+                return self._listen_on(self.network, place)
             addresses = known_addresses(place)
             if addresses is None:
                 addresses = await trio.socket.getaddrinfo(
@@ -47,6 +49,7 @@ class Listening(SystemLifecycle[P]):
         return port
 
     def _stop_listening(self) -> None:
+        self._leave_network()
         for scope in self._listening:
             scope.cancel()
         self._listening = ()

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 
 from stelar_proto.channel import Endpoint, WaitableEvent
-from stelar_proto.channel.runtime import Address
+from stelar_proto.channel.runtime import Address, Flushable
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -41,7 +41,7 @@ class TrioRuntime:
         self._on_deadline = on_deadline
         self._timer_scope = trio.CancelScope()
         self._deadline = inf
-        self._dirty: list[StreamTransport] = []
+        self._dirty: list[Flushable] = []
         self._dirty_event = trio.Event()
         self.nursery: trio.Nursery
         self._started, self._ended = trio.Event(), trio.Event()
@@ -162,7 +162,7 @@ class TrioRuntime:
             self._deadline = inf
             self._on_deadline()
 
-    def flush_soon(self, transport: StreamTransport) -> None:
+    def flush_soon(self, transport: Flushable) -> None:
         """Flush ``transport`` behind this turn of the loop."""
         self._dirty.append(transport)
         self._dirty_event.set()

@@ -9,6 +9,7 @@ from typing import Unpack
 import trio
 
 from stelar_proto.channel import Runtime
+from stelar_proto.channel.network import Network
 from stelar_proto.plain import (
     ConnectionHandler,
     ConnectOptions,
@@ -32,8 +33,15 @@ class WebSocketServer(Listening[ServedEndpoint], PlainServer):
 class Connector(WebSocketConnector):
     """What :func:`connect_websocket` returns."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None, **options: Unpack[ConnectOptions]) -> None:
+    def __init__(
+        self,
+        url: str,
+        tls: ssl.SSLContext | None,
+        network: Network | None,
+        **options: Unpack[ConnectOptions],
+    ) -> None:
         super().__init__(url, **options)
+        self.network = network
         self._tls = tls
 
     def _make_runtime(self) -> TrioRuntime:
@@ -47,6 +55,7 @@ class Connector(WebSocketConnector):
             endpoint,
             target.host,
             target.port,
+            network=self.network,
             context=client_context(self._tls, logger=self.logger) if target.secure else None,
             connect_timeout=config.connect_timeout,
         )
@@ -64,6 +73,7 @@ def serve_websocket(
     port: int | None = None,
     *,
     tls: TlsOption = None,
+    network: Network | None = None,
     **options: Unpack[ServeOptions],
 ) -> WebSocketServer:
     """Return a WebSocket server, and nothing else; ``async with`` starts and stops it.
@@ -84,6 +94,7 @@ def serve_websocket(
         host, port: where to listen, 127.0.0.1 and 8765 by default; port 0 picks a free one, which
             ``get_port()`` tells. Options in their place are ``unix_path`` and ``sock``.
         tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
+        network: what carries connections in place of sockets, in tests: a ``MemoryNetwork``.
         options: see :class:`~stelar_proto.plain.ServeConfig`: ``subprotocols``, ``origins``,
             ``process_request``, ``max_size``, ``compression`` …
 
@@ -91,11 +102,15 @@ def serve_websocket(
         ValueError: an option makes no sense; all problems are named at once.
         OSError: the certificate cannot be read.
     """
-    return WebSocketServer(handler, host, port, tls=tls, **options)
+    return WebSocketServer(handler, host, port, tls=tls, network=network, **options)
 
 
 def connect_websocket(
-    url: str, *, tls: ssl.SSLContext | None = None, **options: Unpack[ConnectOptions]
+    url: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    network: Network | None = None,
+    **options: Unpack[ConnectOptions],
 ) -> Connector:
     """Connect to a WebSocket server for as long as an ``async with`` lasts.
 
@@ -110,10 +125,11 @@ def connect_websocket(
     Arguments:
         url: ``ws://`` or ``wss://``, a host, and optionally user and password, port, path and query.
         tls: for ``wss://``; by default certificate and host name are verified with the system's authorities.
+        network: what carries the connection in place of a socket, in tests: a ``MemoryNetwork``.
         options: see :class:`~stelar_proto.plain.ConnectConfig`: ``headers``, ``subprotocols``,
             ``max_size``, ``compression`` …
 
     Raises:
         ValueError: the URL or an option makes no sense.
     """
-    return Connector(url, tls, **options)
+    return Connector(url, tls, network, **options)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
-from stelar_proto.channel import Endpoint, Lifecycle
+from stelar_proto.channel import Endpoint, Lifecycle, Place
+from stelar_proto.channel.network import Listener, Network
 
 from .process import memory_bytes, watch_signals
 from .tls import ServerTls, TlsOption
@@ -18,15 +20,39 @@ class SystemLifecycle(Lifecycle[P]):
 
     Arguments:
         tls: an ``ssl.SSLContext``, or the paths of a certificate chain and its key (PEM).
+        network: what carries connections in place of sockets, in tests: a ``MemoryNetwork``.
         arguments, options: the application's.
 
     Raises:
         OSError: the certificate cannot be read.
     """
 
-    def __init__(self, *arguments: Any, tls: TlsOption = None, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, tls: TlsOption = None, network: Network | None = None, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
+        self.network = network
+        self._listeners: tuple[Listener, ...] = ()  # on the network
         self._tls = ServerTls(tls)
+
+    def _listen_on(self, network: Network, place: Place) -> int:
+        """Have connections come in over ``network``; return the port.
+
+        Raises:
+            OSError: the port is in use.
+            ValueError: the place has no port.
+        """
+        if place.port is None:
+            raise ValueError(f"with network= a server listens on ports: {place} is none")
+        attach, secure = partial(self.connected, place.kind), self._tls.context is not None
+        listener = network.listen(self.runtime, attach, place.host or "localhost", place.port, secure=secure)
+        self._listeners += (listener,)
+        return listener.port
+
+    def _leave_network(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = ()
 
     def reload_tls(self, tls: TlsOption = None) -> None:
         """Have new connections get the certificate as it is in its files now; those that are open go on.

@@ -31,6 +31,7 @@ LAYERS = {
     "wire": {"errors", "messages", "ws", "tcp"},
     "channel": {"errors", "ws", "tcp"},
     "plain": {"errors", "ws", "channel"},
+    "testing": {"channel"},
     "session": {"errors", "messages", "ws", "tcp", "wire", "channel"},
     "server": {"errors", "proxy_protocol", "messages", "ws", "tcp", "wire", "channel", "session"},
     "client": {"errors", "messages", "ws", "tcp", "wire", "channel", "session"},
@@ -116,6 +117,12 @@ def run(code: str) -> str:
 # --- The runtimes -------------------------------------------------------------------------------------------
 
 RUNTIMES = (stelar_runtime_asyncio, stelar_runtime_trio)
+
+
+def test_what_is_for_tests_is_loaded_by_nobody_else() -> None:
+    for path in (path for package in PACKAGES for path in modules(ROOT / package)):
+        if path.stem != "testing" and path.parent.name != "testing":
+            assert not any("testing" in name.split(".") for name in imports_of(path)), path
 
 
 def test_both_runtimes_have_the_same_files_and_names() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,36 @@ def test_the_guide_tells_of_every_option_of_a_server_when_a_change_of_it_holds()
     }
     options = {option.name: option for option in dataclasses.fields(ServerConfig) if option.init}
     assert told == {name: bool(option.metadata.get("is_fixed")) for name, option in options.items()}
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "program",
+    [block for block in blocks_of("docs/testing.md") if "main" in block],
+    ids=["in memory", "virtual time", "not perfect", "by hand"],
+)
+def test_the_programs_of_the_guide_to_testing_run(program: str, runtime: str) -> None:
+    package, loop = (stelar_runtime_asyncio, asyncio) if runtime == "asyncio" else (stelar_runtime_trio, trio)
+    testing = import_module(f"{package.__name__}.testing")
+    namespace: dict[str, Any] = {**vars(package), "testing": testing, "sleep": vars(loop)["sleep"]}
+    exec(program, namespace)
+    tests = [value for name, value in namespace.items() if name.startswith("test_")]
+    for test in tests or [lambda: testing.run(namespace["main"])]:
+        test()
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_the_fixture_of_the_guide_to_testing_puts_tests_into_virtual_time(
+    runtime: str, tmp_path: Path
+) -> None:
+    [fixture] = [block for block in blocks_of("docs/testing.md") if "main" not in block]
+    for name in ("asyncio.testing", '"asyncio"'):
+        fixture = fixture.replace(name, name.replace("asyncio", runtime))
+    test = "import anyio\n@pytest.mark.anyio\nasync def test_a_day():\n    await anyio.sleep(86400)\n"
+    (tmp_path / "test_time.py").write_text(fixture + test)
+    command = [sys.executable, "-m", "pytest", "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    ran = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert "1 passed" in ran.stdout, ran.stdout
 
 
 def test_the_echo_server_of_the_readme_echoes_another_library() -> None:

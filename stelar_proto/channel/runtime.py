@@ -23,6 +23,14 @@ class WaitableEvent(Protocol):
     def wait(self) -> Awaitable[object]: ...
 
 
+class Flushable(Protocol):
+    """What a loop can be asked to flush."""
+
+    def flush(self) -> None:
+        """Take what is to be sent."""
+        ...
+
+
 class Runtime(Protocol):
     """An event loop, as far as a server or a client knows it."""
 
@@ -89,6 +97,10 @@ class Runtime(Protocol):
 
     def set_timer(self, deadline: float | None) -> None:
         """Have ``handle_deadlines()`` called at ``deadline``, instead of when it was to be called before."""
+        ...
+
+    def flush_soon(self, transport: Flushable) -> None:
+        """Have ``transport.flush()`` called behind this turn of the loop, after those that asked before."""
         ...
 
 

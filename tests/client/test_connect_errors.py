@@ -17,7 +17,7 @@ from stelar_proto.errors import (
     UpgradeRefused,
 )
 from tests.client.house import SERVERS, House, RawWebSocketServer
-from tests.support.memory import RawStream, VirtualClient
+from tests.support.memory import VirtualClient
 from tests.support.virtual import Cancelled, VirtualRuntime
 from tests.support.wires import frame
 
@@ -60,7 +60,7 @@ def test_where_nobody_listens_the_error_names_the_address(house: House) -> None:
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert client.get_last_error() is caught.value
     assert client.get_state() == "disconnected"
-    house.network.listen(3000, lambda transport: RawStream(house.loop, transport))
+    house.network.listen_raw(3000)
     house.start(client.connect())
     assert client.get_state() == "connecting"
 
@@ -202,7 +202,7 @@ def test_a_stream_that_comes_when_the_dial_was_given_up_is_let_go(house: House) 
     house.loop.run_until_idle()
     assert client.get_state() == "disconnected"
     following = house.start(client.connect())
-    house.network.dial(3000, links[0])  # the stream of the first attempt
+    house.network.dial(client.virtual_runtime, links[0], "localhost", 3000)  # the stream of the first attempt
     house.loop.run_until_idle()
     assert house.streams[0].is_cut
     assert client.get_state() == "connecting"

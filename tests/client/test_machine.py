@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from stelar_proto.errors import AckTimeout, ConnectError, ConnectionLost, RemoteError, StateError
 from stelar_proto.server import Context
-from tests.support.memory import VirtualClient, VirtualNetwork, VirtualServer, VirtualTransport
+from tests.support.memory import VirtualClient, VirtualNetwork, VirtualServer
 from tests.support.strictness import assertions_raised
 from tests.support.virtual import Cancelled, VirtualLoop, VirtualTask
 
@@ -105,9 +105,13 @@ class WorldMachine(RuleBasedStateMachine):
     @rule(number=CLIENTS)
     def break_the_connection(self, number: int) -> None:
         link = self.clients[number]._link
-        if link is not None and isinstance(link.transport, VirtualTransport):
-            link.transport.feed_reset()
-            link.transport.other.feed_reset()
+        if link is not None and link.transport is not None:
+            [connection] = [
+                connection
+                for connection in self.network.connections
+                if connection.client_address == link.transport.local_address
+            ]
+            connection.cut()
             self.loop.run_until_idle()
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 20.0]))

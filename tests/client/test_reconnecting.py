@@ -10,7 +10,7 @@ import pytest
 from stelar_proto.client.link import Link
 from stelar_proto.errors import ConnectError, ConnectionLost, HandlerError, PeerError, StateError
 from tests.client.house import SERVERS, House, RawServer
-from tests.support.memory import RawStream, VirtualClient
+from tests.support.memory import VirtualClient
 from tests.support.virtual import Cancelled, VirtualEvent
 
 LOCAL = ("connect", "disconnect", "reconnecting", "reconnect_failed", "error")
@@ -43,12 +43,7 @@ def refuse(house: House) -> None:
 
 def listen(house: House) -> None:
     """Let somebody listen again."""
-
-    def accept(transport: Any) -> RawStream:
-        house.streams.append(RawStream(house.loop, transport))
-        return house.streams[-1]
-
-    house.network.listen(3000, accept)
+    house.network.listen_raw(3000, house.streams)
 
 
 def test_a_connection_that_breaks_is_replaced(house: House) -> None:

@@ -1,4 +1,8 @@
-"""The grid: every test of this folder runs on asyncio, on uvloop and on trio, most over both wires."""
+"""The grid: every test of this folder runs on asyncio, uvloop and trio over sockets, most over both wires.
+
+Each also runs in memory and virtual time, if it gets its servers and clients from ``world``, its bare streams
+from ``raw_connection`` and ``world.raw_server``. What needs more, as TLS does, is marked ``sockets``.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,31 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.grounds import MEMORY, SOCKETS, Ground
 from tests.conformance.world import World
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-        pytest.param(("trio", {}), id="trio"),
-    ]
-)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "ground" in metafunc.fixturenames:
+        metafunc.parametrize("ground", SOCKETS + MEMORY, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not (item.get_closest_marker("sockets") and is_in_memory(item))]
+
+
+def is_in_memory(item: Any) -> bool:
+    return "ground" in getattr(item, "fixturenames", ()) and item.callspec.params["ground"] in MEMORY
+
+
+@pytest.fixture
+def ground(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture
+def anyio_backend(ground: Ground) -> tuple[str, dict[str, Any]]:
+    return ground.backend, ground.anyio_options()
 
 
 @pytest.fixture(params=["ws", "tcp"])
@@ -26,5 +43,5 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def world(anyio_backend_name: str) -> World:
-    return World(anyio_backend_name)
+def world(ground: Ground) -> World:
+    return World(ground.backend, ground.make_network())

@@ -179,6 +179,7 @@ async def test_a_refusal_that_cannot_heal_is_not_tried_again(world: World) -> No
 
 @pytest.mark.feature("client: disconnect")
 @pytest.mark.parametrize("delay", [0.0, 60.0], ids=["dialing", "waiting"])
+@pytest.mark.sockets
 async def test_disconnect_ends_the_attempts_at_once(world: World, wire: str, delay: float) -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as deaf:
         port = deaf.extra(anyio.abc.SocketAttribute.local_port)
@@ -322,6 +323,7 @@ async def test_a_handler_may_end_it(world: World, wire: str) -> None:
 
 
 @pytest.mark.feature("client: heartbeat_interval")
+@pytest.mark.sockets
 async def test_a_server_that_went_silent_is_left_for_another(world: World, wire: str) -> None:
     async with world.conversation() as (server,):
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")

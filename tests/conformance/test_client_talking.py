@@ -30,7 +30,7 @@ async def test_every_form_of_url_finds_the_server(world: World, wire: str) -> No
         if wire == "ws":
             urls.append(f"http://localhost:{port}")
         for url in urls:
-            client = world.package.StelarClient(url, mode=wire)
+            client = world.client_of(url, mode=wire)
             async with client:
                 assert client.is_connected()
             assert client.get_url().endswith(f":{port}")
@@ -59,6 +59,7 @@ async def test_headers_stand_in_the_handshake(world: World) -> None:
 
 
 @pytest.mark.feature("client: connect_timeout", "client: connect")
+@pytest.mark.sockets
 async def test_a_server_that_never_answers_is_given_up_in_time(world: World, wire: str) -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
@@ -218,6 +219,7 @@ async def test_drain_waits_until_most_of_it_has_left(world: World, wire: str) ->
 
 
 @pytest.mark.feature("client: send_file", "client: send_image")
+@pytest.mark.sockets
 async def test_files_are_sent_whatever_they_come_from(world: World, wire: str, tmp_path: Path) -> None:
     async with world.conversation(wire) as (server, client):
         got, progress = Inbox(), Inbox()
@@ -365,6 +367,7 @@ async def test_hooks_decide_and_are_told(world: World, wire: str, is_async: bool
 
 @pytest.mark.feature("client: error", "client: on_error", "client: get_last_error")
 @pytest.mark.parametrize("lie", ["200", "wrong accept", "endless headers", "noise", "nothing"])
+@pytest.mark.sockets
 async def test_a_server_that_lies_is_named(world: World, lie: str) -> None:
     answers = {
         "200": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
@@ -406,6 +409,7 @@ async def test_a_server_that_lies_is_named(world: World, lie: str) -> None:
 
 
 @pytest.mark.feature("client: error", "client: get_last_error")
+@pytest.mark.sockets
 async def test_a_second_connect_frame_is_named_and_costs_nothing(world: World) -> None:
     def hello(client_id: bytes) -> bytes:
         return (14 + len(client_id)).to_bytes(4, "big") + b"\6\0\7connect" + client_id

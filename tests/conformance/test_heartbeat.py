@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from tests.conformance.test_plain import raw_client, serve
 from tests.conformance.world import PATIENCE, World, raw_connection
@@ -49,7 +49,7 @@ class Scene:
         await anyio.sleep_forever()
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[SocketStream]:
+    async def client(self) -> AsyncIterator[ByteStream]:
         if self.layer == "plain":
             async with raw_client(self.server) as stream:
                 yield stream
@@ -94,7 +94,7 @@ class Scene:
                 self.server.handle_deadlines()
 
 
-@pytest.mark.parametrize("how", ["reset", "closed"])
+@pytest.mark.parametrize("how", [pytest.param("reset", marks=pytest.mark.sockets), "closed"])
 async def test_a_client_that_vanishes_while_it_is_not_read_is_noticed(
     world: World, layer: str, how: str
 ) -> None:

@@ -8,7 +8,16 @@ import anyio
 import pytest
 
 from stelar_proto.errors import ConnectError, StateError
-from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of
+from tests.conformance.world import (
+    PATIENCE,
+    Inbox,
+    World,
+    inbox_of,
+    raw_connection,
+    read_exactly,
+    read_to_end,
+    url_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -91,11 +100,11 @@ async def test_stopping_cuts_who_does_not_go_and_cancels_handlers_that_do_not_en
 
         server.on_ack("sync", lambda ctx: None)
         await server.start()
-        async with await anyio.connect_tcp("127.0.0.1", server.get_tcp_port() or 0) as deaf:
-            await deaf.receive(22)
+        async with raw_connection(server, "tcp") as deaf:
+            await read_exactly(deaf, 22)
             async with world.client(server, "ws") as client:
                 client.emit("hang")
-                async with await anyio.connect_tcp("127.0.0.1", server.get_port()):
+                async with raw_connection(server):
                     await anyio.wait_all_tasks_blocked()
                     await server.stop()
         assert await cancelled.next() == "cancelled"
@@ -212,8 +221,7 @@ async def test_a_namespace_that_is_not_there_is_refused_with_404(world: World) -
 
 
 async def test_a_cancelled_connect_leaves_nothing_behind(world: World, wire: str) -> None:
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with world.raw_server(read_to_end) as port:
         client = world.client_of(f"{wire}://127.0.0.1:{port}")
         with anyio.move_on_after(0.05):  # nobody accepts, nobody answers
             await client.connect()
@@ -221,8 +229,7 @@ async def test_a_cancelled_connect_leaves_nothing_behind(world: World, wire: str
 
 
 async def test_a_server_that_never_answers_is_given_up(world: World, wire: str) -> None:
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with world.raw_server(read_to_end) as port:
         client = world.client_of(f"{wire}://127.0.0.1:{port}", connect_timeout=0.05)
         with anyio.fail_after(PATIENCE), pytest.raises(ConnectError, match=r"within 0\.05 s"):
             await client.connect()

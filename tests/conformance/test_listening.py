@@ -18,7 +18,7 @@ from tests.conformance.world import PATIENCE, Inbox, World, read_exactly, read_t
 from tests.support.programs import running
 from tests.support.wires import UPGRADE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sockets]
 
 
 @pytest.fixture

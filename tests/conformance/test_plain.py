@@ -1,4 +1,4 @@
-"""Plain WebSocket over real sockets: messages, flow control, cancellation, pings and the end."""
+"""Plain WebSocket: messages, flow control, cancellation, pings and the end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trustme
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from stelar_proto.errors import ConnectError, ConnectionClosed, StateError
-from tests.conformance.world import PATIENCE, Inbox, World, read_exactly, read_to_end
+from tests.conformance.world import (
+    PATIENCE,
+    Inbox,
+    World,
+    raw_connection,
+    read_exactly,
+    read_head,
+    read_to_end,
+)
 from tests.support.wires import UPGRADE, masked
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +56,7 @@ class Keeper:
 
 
 def serve(world: World, handler: Any, **options: Any) -> Any:
-    return world.package.serve_websocket(handler, port=0, **options)
+    return world.serve_websocket(handler, **options)
 
 
 def url_of(server: Any, path: str = "") -> str:
@@ -64,19 +72,16 @@ async def conversation(world: World, handler: Any, **options: Any) -> AsyncItera
         server = await stack.enter_async_context(serve(world, handler, **options))
         yield (
             server,
-            await stack.enter_async_context(world.package.connect_websocket(url_of(server), **connect)),
+            await stack.enter_async_context(world.connect_websocket(url_of(server), **connect)),
         )
 
 
 @asynccontextmanager
-async def raw_client(server: Any) -> AsyncIterator[SocketStream]:
+async def raw_client(server: Any) -> AsyncIterator[ByteStream]:
     """A client by hand, let in."""
-    async with await anyio.connect_tcp("127.0.0.1", server.get_port()) as stream:
+    async with raw_connection(server) as stream:
         await stream.send(UPGRADE)
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await stream.receive(1)
-        assert head.startswith(b"HTTP/1.1 101 ")
+        assert (await read_head(stream)).startswith(b"HTTP/1.1 101 ")
         yield stream
 
 
@@ -114,6 +119,7 @@ async def test_a_message_of_5_mib_goes_in_fragments_and_comes_in_parts(world: Wo
         assert await client.recv() == "and text"
 
 
+@pytest.mark.sockets
 async def test_a_conversation_over_tls(world: World) -> None:
     authority = trustme.CA()
     server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -123,13 +129,13 @@ async def test_a_conversation_over_tls(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo, tls=server_tls) as server:
             url = f"wss://localhost:{server.get_port()}"
-            async with world.package.connect_websocket(url, tls=client_tls) as client:
+            async with world.connect_websocket(url, tls=client_tls) as client:
                 for message in ("hola", b"x" * MIB):
                     await client.send(message)
                     assert await client.recv() == message
                 assert await client.ping() >= 0
             with pytest.raises(ConnectError, match="certificate"):
-                await world.package.connect_websocket(url).__aenter__()
+                await world.connect_websocket(url).__aenter__()
 
 
 # --- Flow control -------------------------------------------------------------------------------------------
@@ -306,10 +312,10 @@ async def test_a_handler_that_returns_or_raises_decides_the_code(
 
     with anyio.fail_after(PATIENCE):
         async with serve(world, handle) as server:
-            async with world.package.connect_websocket(url_of(server)) as client:
+            async with world.connect_websocket(url_of(server)) as client:
                 assert [message async for message in client] == ["bye"]
                 assert client.close_code == 1000
-            async with world.package.connect_websocket(url_of(server, "/raise")) as client:
+            async with world.connect_websocket(url_of(server, "/raise")) as client:
                 with pytest.raises(ConnectionClosed, match="1011"):
                     await client.recv()
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -414,10 +420,10 @@ async def test_a_body_that_raises_or_is_cancelled_closes_the_connection(world: W
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo) as server:
             with pytest.raises(ZeroDivisionError):
-                async with world.package.connect_websocket(url_of(server)):
+                async with world.connect_websocket(url_of(server)):
                     raise ZeroDivisionError
             with anyio.move_on_after(0.02) as scope:
-                async with world.package.connect_websocket(url_of(server)) as client:
+                async with world.connect_websocket(url_of(server)) as client:
                     await client.recv()
             assert scope.cancelled_caught
             await client.wait_closed()
@@ -429,7 +435,7 @@ async def test_a_body_that_raises_or_is_cancelled_closes_the_connection(world: W
 async def test_a_connector_can_be_used_again_and_not_twice_at_once(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo) as server:
-            connector = world.package.connect_websocket(url_of(server))
+            connector = world.connect_websocket(url_of(server))
             for _ in range(2):
                 async with connector as client:
                     with pytest.raises(StateError, match="already"):

@@ -1,4 +1,4 @@
-"""Plain WebSocket servers over real sockets: who is let in, who cannot connect, and stopping."""
+"""Plain WebSocket servers: who is let in, who cannot connect, and stopping."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from stelar_proto.channel import HttpResponse
 from stelar_proto.errors import ConnectError, ConnectionClosed, UpgradeRefused
 from tests.conformance.test_plain import Keeper, echo, raw_client, serve, url_of
-from tests.conformance.world import PATIENCE, Inbox, World, read_to_end
+from tests.conformance.world import PATIENCE, Inbox, World, raw_connection, read_to_end
 from tests.support.wires import UPGRADE
 
 pytestmark = pytest.mark.anyio
 
 
 async def ask(server: Any, request: bytes) -> bytes:
-    async with await anyio.connect_tcp("127.0.0.1", server.get_port()) as stream:
+    async with raw_connection(server) as stream:
         await stream.send(request)
         return await read_to_end(stream)
 
@@ -41,13 +41,13 @@ async def test_process_request_answers_http_refuses_and_lets_in(world: World) ->
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert answer.endswith(b"\r\n\r\nfine\n")
             with pytest.raises(ConnectError, match="401") as caught:
-                await world.package.connect_websocket(url_of(server)).__aenter__()
+                await world.connect_websocket(url_of(server)).__aenter__()
             cause = caught.value.__cause__
             assert isinstance(cause, UpgradeRefused)
             assert cause.response is not None
             assert cause.response.body == b"who are you?\n"
             url = url_of(server).replace("ws://", "ws://user:pass@")
-            async with world.package.connect_websocket(url) as client:
+            async with world.connect_websocket(url) as client:
                 await client.send("hola")
                 assert await client.recv() == "hola"
 
@@ -60,7 +60,7 @@ async def test_origins_subprotocols_and_plain_http(world: World) -> None:
             answer = await ask(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
             headers = {"Origin": "https://a.example"}
-            async with world.package.connect_websocket(
+            async with world.connect_websocket(
                 url_of(server), headers=headers, subprotocols=["v1", "v2"]
             ) as client:
                 assert client.subprotocol == "v2"
@@ -69,9 +69,9 @@ async def test_origins_subprotocols_and_plain_http(world: World) -> None:
 async def test_one_connection_too_many_is_refused(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo, max_connections=1) as server:
-            async with world.package.connect_websocket(url_of(server)):
+            async with world.connect_websocket(url_of(server)):
                 with pytest.raises(ConnectError, match="503"):
-                    await world.package.connect_websocket(url_of(server)).__aenter__()
+                    await world.connect_websocket(url_of(server)).__aenter__()
 
 
 async def test_why_there_is_no_connection(world: World) -> None:
@@ -79,15 +79,14 @@ async def test_why_there_is_no_connection(world: World) -> None:
         async with serve(world, echo) as server:
             url = url_of(server)
         with pytest.raises(ConnectError, match=rf"cannot connect to {url}/?: connection refused"):
-            await world.package.connect_websocket(url).__aenter__()
-        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-            port = listener.extra(anyio.abc.SocketAttribute.local_port)
-            silent = world.package.connect_websocket(f"ws://127.0.0.1:{port}", connect_timeout=0.05)
+            await world.connect_websocket(url).__aenter__()
+        async with world.raw_server(read_to_end) as port:
+            silent = world.connect_websocket(f"ws://127.0.0.1:{port}", connect_timeout=0.05)
             for _ in range(2):
                 with pytest.raises(ConnectError, match=r"within 0\.05 s"):
                     await silent.__aenter__()
             with anyio.move_on_after(0.02) as scope:
-                await world.package.connect_websocket(f"ws://127.0.0.1:{port}").__aenter__()
+                await world.connect_websocket(f"ws://127.0.0.1:{port}").__aenter__()
             assert scope.cancelled_caught
 
 
@@ -102,7 +101,7 @@ async def test_stopping_tells_the_clients_and_lets_handlers_end(world: World) ->
     with anyio.fail_after(PATIENCE):
         server = serve(world, receive)
         await server.start()
-        async with world.package.connect_websocket(url_of(server)) as client:
+        async with world.connect_websocket(url_of(server)) as client:
             await client.send("hola")
             assert await client.ping() >= 0
             await server.stop()
@@ -118,7 +117,7 @@ async def test_stopping_cancels_handlers_that_do_not_end_and_cuts_who_does_not_g
         server = serve(world, keeper, shutdown_timeout=0.05)
         for _ in range(2):
             await server.start()
-            async with raw_client(server), await anyio.connect_tcp("127.0.0.1", server.get_port()):
+            async with raw_client(server), raw_connection(server):
                 connection = await keeper.connections.next()
                 await server.stop()
                 await server.stop()
@@ -190,7 +189,7 @@ async def test_the_end_of_another_connection_is_a_fault_of_the_handler(
         raise ConnectionClosed(1001, "upstream is gone", received=None, sent=None, error=None)
 
     with anyio.fail_after(PATIENCE):
-        async with serve(world, relay) as server, world.package.connect_websocket(url_of(server)) as client:
+        async with serve(world, relay) as server, world.connect_websocket(url_of(server)) as client:
             with pytest.raises(ConnectionClosed, match="1011"):
                 await client.recv()
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
@@ -204,7 +203,7 @@ async def test_serve_forever_ends_with_request_stop(world: World) -> None:
         await server.start()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve_forever)
-            async with world.package.connect_websocket(url_of(server)) as client:
+            async with world.connect_websocket(url_of(server)) as client:
                 await client.send("hola")
                 assert await client.recv() == "hola"
                 await anyio.wait_all_tasks_blocked()
@@ -217,7 +216,7 @@ async def test_serve_forever_that_is_cancelled_stops_the_server(world: World) ->
     with anyio.fail_after(PATIENCE):
         server = serve(world, echo)
         await server.start()
-        async with world.package.connect_websocket(url_of(server)) as client:
+        async with world.connect_websocket(url_of(server)) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve_forever)
                 await anyio.wait_all_tasks_blocked()
@@ -236,7 +235,7 @@ async def test_on_trio_a_nursery_starts_the_server_and_learns_the_port(world: Wo
         async with trio.open_nursery() as nursery:
             server = serve(world, echo)
             port = await nursery.start(server.serve)
-            async with world.package.connect_websocket(f"ws://127.0.0.1:{port}") as client:
+            async with world.connect_websocket(f"ws://127.0.0.1:{port}") as client:
                 await client.send("hola")
                 assert await client.recv() == "hola"
             nursery.cancel_scope.cancel()
@@ -260,7 +259,7 @@ async def test_a_handler_that_stops_its_server_is_not_waited_for(world: World, i
     with anyio.fail_after(PATIENCE):
         server = serve(world, stop, shutdown_timeout=1000)
         await server.start()
-        async with world.package.connect_websocket(url_of(server)) as client:
+        async with world.connect_websocket(url_of(server)) as client:
             with pytest.raises(ConnectionClosed, match="1001: Server shutting down"):
                 await client.recv()
             connection = await stopped.next()
@@ -277,9 +276,9 @@ async def test_a_handler_of_another_server_is_waited_for(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         other = serve(world, keeper, shutdown_timeout=1000)
         async with other, serve(world, stop_other) as server:
-            async with world.package.connect_websocket(url_of(other)) as client:
+            async with world.connect_websocket(url_of(other)) as client:
                 await keeper.connections.next()
-                async with world.package.connect_websocket(url_of(server)):
+                async with world.connect_websocket(url_of(server)):
                     with pytest.raises(ConnectionClosed, match="1001: Server shutting down"):
                         await client.recv()
                     assert keeper.ended.waiting == 0

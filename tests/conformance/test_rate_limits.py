@@ -73,7 +73,7 @@ async def test_a_client_over_the_limit_is_told_so_and_disconnected_and_the_other
 
 @pytest.mark.feature("rate_limit")
 async def test_a_hundred_messages_a_second_is_the_default(world: World, wire: str) -> None:
-    server = world.package.StelarServer(port=0, tcp_port=0)
+    server = world.package.StelarServer(port=0, tcp_port=0, network=world.network)
     assert server.get_config().rate_limit == RateLimit(max_points=100, window=1.0)
     async with world.conversation(wire, server=server) as (_, client):
         handled, ended = Inbox(), inbox_of(client, "disconnect")

@@ -38,6 +38,7 @@ def handlers() -> list[Any]:
 
 
 @pytest.mark.feature("stop", "shutdown_timeout")
+@pytest.mark.sockets
 async def test_stop_ends_in_time_whatever_a_thousand_handlers_do(world: World) -> None:
     """Half of them never return, the others do not want to be cancelled, once."""
     timeout = 0.5
@@ -200,6 +201,7 @@ async def test_a_callback_that_does_not_end_is_cancelled(world: World) -> None:
 
 
 @pytest.mark.feature("start", "stop")
+@pytest.mark.sockets
 async def test_a_server_that_is_stopped_while_it_starts_leaves_no_listener(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +380,7 @@ async def test_without_graceful_shutdown_signals_are_left_alone(world: World) ->
         before = handlers()
         for server in (
             world.server(graceful_shutdown=False),
-            world.package.serve_websocket(print, port=0, graceful_shutdown=False),
+            world.serve_websocket(print, graceful_shutdown=False),
         ):
             await server.start()
             async with anyio.create_task_group() as tasks:
@@ -394,6 +396,7 @@ CLIENTS = 500
 
 
 @pytest.mark.feature("graceful_shutdown", "nothing is lost", "stop")
+@pytest.mark.sockets
 async def test_a_process_that_is_terminated_under_load_delivers_everything_and_says_goodbye(
     world: World, anyio_backend_options: dict[str, Any]
 ) -> None:

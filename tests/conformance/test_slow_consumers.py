@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from stelar_proto.errors import MessageError
 from tests.conformance.world import (
@@ -36,7 +36,7 @@ COUNT = 1536
 class Scene:
     """A server, a healthy client on each wire, and one by hand that does not read."""
 
-    def __init__(self, server: Server, healthy: list[Inbox], slow: SocketStream, slow_id: str) -> None:
+    def __init__(self, server: Server, healthy: list[Inbox], slow: ByteStream, slow_id: str) -> None:
         self.server = server
         self.slow = slow
         self.slow_id = slow_id
@@ -80,7 +80,7 @@ async def scene_of(world: World, wire: str, **options: Any) -> AsyncIterator[Sce
             yield Scene(server, healthy, slow, ids[-1])
 
 
-async def read_frame(stream: SocketStream, wire: str) -> bytes:
+async def read_frame(stream: ByteStream, wire: str) -> bytes:
     """The payload of the next frame that the server sent."""
     if wire == "tcp":
         size = int.from_bytes(await read_exactly(stream, 4), "big") - 4

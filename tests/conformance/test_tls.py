@@ -19,7 +19,7 @@ from stelar_proto.tcp import Dialect, FrameType, encode_frame
 from tests.conformance.world import PATIENCE, Server, World, inbox_of, raw_connection, read_to_end, url_of
 from tests.support.wires import UPGRADE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sockets]
 
 
 @pytest.fixture(scope="module")

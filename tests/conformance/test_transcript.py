@@ -10,11 +10,19 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from stelar_proto import ws
 from stelar_proto.tcp import Connection, Dialect, FrameReceived, FrameType
-from tests.conformance.world import PATIENCE, Inbox, World, raw_connection, read_exactly, read_to_end
+from tests.conformance.world import (
+    PATIENCE,
+    Inbox,
+    World,
+    raw_connection,
+    read_exactly,
+    read_head,
+    read_to_end,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -95,11 +103,8 @@ async def test_recorded_client_bytes_draw_the_recorded_server_bytes(world: World
                     assert await read_exactly(stream, len(chunk)) == chunk
 
 
-async def expect_handshake(stream: SocketStream) -> None:
-    head = bytearray()
-    while not head.endswith(b"\r\n\r\n"):
-        head += await stream.receive(1)
-    lines = head.decode().split("\r\n")
+async def expect_handshake(stream: ByteStream) -> None:
+    lines = (await read_head(stream)).decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 101 Switching Protocols"
     # The accept value that is right for the recorded key, where the npm package's is wrong.
     accept = base64.b64encode(hashlib.sha1(RECORDED_KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
@@ -113,23 +118,19 @@ async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: Worl
     chunks = [chunk for chunk in CONNECTIONS[recorded] if chunk[1] and not is_heartbeat(recorded, chunk[1])]
     ours: list[Any] = []
 
-    async def serve(stream: SocketStream) -> None:
-        async with stream:
-            codec = ScriptReader(recorded)
-            for who, chunk in chunks:
-                if who == "server":
-                    await stream.send(codec.handshake or chunk)
-                    codec.handshake = b""
-                elif b'"pong"' not in unmasked(chunk):
-                    ours.append(await codec.read(stream))
-            await stream.send_eof()
-            await read_to_end(stream)
+    async def serve(stream: ByteStream) -> None:
+        codec = ScriptReader(recorded)
+        for who, chunk in chunks:
+            if who == "server":
+                await stream.send(codec.handshake or chunk)
+                codec.handshake = b""
+            elif b'"pong"' not in unmasked(chunk):
+                ours.append(await codec.read(stream))
+        await stream.send_eof()
+        await read_to_end(stream)
 
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
     with anyio.fail_after(PATIENCE):
-        async with listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, serve)
+        async with world.raw_server(serve) as port:
             log = Inbox()
             client = world.client_of(
                 f"{recorded}://127.0.0.1:{port}",
@@ -141,7 +142,6 @@ async def test_recorded_server_bytes_give_the_events_of_the_scenario(world: Worl
             async with client:
                 await play_the_client(client, recorded, log)
                 await client.wait_closed()
-            tasks.cancel_scope.cancel()
     assert len(ours) == sum(who == "client" and b'"pong"' not in unmasked(chunk) for who, chunk in chunks)
 
 
@@ -182,7 +182,7 @@ class ScriptReader:
         self._tcp = Connection(dialect=Dialect.NPM)
         self._events: list[Any] = []
 
-    async def read(self, stream: SocketStream) -> Any:
+    async def read(self, stream: ByteStream) -> Any:
         while not self._events:
             data = await stream.receive()
             if self._wire == "tcp":

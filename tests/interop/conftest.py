@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.conformance.conftest import anyio_backend
+from tests.conformance.grounds import SOCKETS
 
 __all__ = ["anyio_backend"]
+
+
+@pytest.fixture(params=SOCKETS, ids=str)
+def ground(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 @pytest.fixture(autouse=True)

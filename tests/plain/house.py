@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from stelar_proto.plain import ConnectionHandler, WebSocketConnection
+from stelar_proto.testing import ChunkSize
 from tests.support.memory import RawStream, VirtualConnector, VirtualNetwork, VirtualWebSocketServer
 from tests.support.virtual import VirtualEvent, VirtualLoop, VirtualTask
 from tests.support.wires import ACCEPTED, UPGRADE, masked
@@ -91,12 +92,13 @@ class House:
 
     Arguments:
         role: ``"server"`` or ``"client"``: which one is under test.
+        chunk_size: how much of a stream is read at once.
     """
 
-    def __init__(self, role: str = "server") -> None:
+    def __init__(self, role: str = "server", *, chunk_size: ChunkSize = None) -> None:
         self.role = role
         self.loop = VirtualLoop()
-        self.network = VirtualNetwork(self.loop)
+        self.network = VirtualNetwork(self.loop, chunk_size=chunk_size)
         self.server: VirtualWebSocketServer
         self.kept = VirtualEvent()
         """Set to have the handlers of :meth:`serve` return."""

@@ -6,7 +6,7 @@ and when the close handshake was completed, both sides know it by the same code.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
@@ -80,7 +80,7 @@ class Conversation(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.random = Random(0)
-        self.house = House()
+        self.house = House(chunk_size=self.cut)
         options: dict[str, Any] = {
             "inbox_limit": INBOX_LIMIT,
             "inbox_size": INBOX_SIZE,
@@ -91,15 +91,9 @@ class Conversation(RuleBasedStateMachine):
         client = self.house.run(VirtualConnector(self.house.network, **options).__aenter__())
         self.sides = [Side(self.house.connections[0]), Side(client)]
         self.was_cut = False
-        for side in self.sides:
-            side.transport.cut_into_chunks = self.cut
 
-    def cut(self, data: bytes) -> Iterator[bytes]:
-        position = 0
-        while position < len(data):
-            size = self.random.choice((1, 2, 7, 130, CHUNK))
-            yield data[position : position + size]
-            position += size
+    def cut(self, waiting: int) -> int:
+        return self.random.choice((1, 2, 7, 130, CHUNK))
 
     def start(self, coroutine: Any) -> VirtualTask[Any]:
         return self.house.start(coroutine)
@@ -169,8 +163,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def cut_the_stream(self) -> None:
         self.was_cut = True
-        for side in self.sides:
-            side.transport.feed_reset()
+        self.house.network.cut()
         self.house.loop.run_until_idle()
 
     def look_at(self, task: VirtualTask[Any] | None) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from stelar_proto.errors import ConnectionClosed, StateError, StreamEnded, WebSocketError
 from stelar_proto.plain import WebSocketConnection
-from tests.plain.house import BINARY, CLOSE, TEXT, House
+from tests.plain.house import BINARY, CLOSE, PORT, TEXT, House
 from tests.support.virtual import Cancelled
 
 
@@ -52,7 +52,7 @@ def test_a_cancelled_recv_loses_no_message(house: House) -> None:
 def test_a_recv_that_is_cancelled_as_the_message_comes_leaves_it_to_the_next(house: House) -> None:
     connection, peer = house.open()
     task = house.start(connection.recv())
-    peer.stream.transport.feed(peer.frame(TEXT, b"now"))
+    peer.stream.send_soon(peer.frame(TEXT, b"now"))
     house.loop.call_soon(task.cancel)  # behind the delivery, in front of the task
     house.loop.run_until_idle()
     if task.error is None:
@@ -236,17 +236,18 @@ def test_what_is_known_of_a_connection(house: House) -> None:
     assert connection.subprotocol is None
     assert connection.is_open
     assert (connection.close_code, connection.close_reason, connection.latency) == (None, None, None)
-    assert connection.local_address == ("127.0.0.1", 3000)
+    server, client = ("127.0.0.1", PORT), ("192.0.2.1" if house.role == "server" else "127.0.0.1", 50000)
+    assert connection.local_address == (server if house.role == "server" else client)
     if house.role == "server":
-        assert connection.remote_address == ("192.0.2.1", 50000)
+        assert connection.remote_address == client
         assert connection.response is None
         assert repr(connection) == "<WebSocketConnection server open ('192.0.2.1', 50000)>"
     else:
-        assert connection.remote_address is None
+        assert connection.remote_address == server
         assert connection.response is not None
         assert connection.response.status == 101
-        assert repr(connection) == "<WebSocketConnection client open None>"
+        assert repr(connection) == "<WebSocketConnection client open ('127.0.0.1', 8765)>"
     session = connection._endpoint.session
     assert repr(session) == f"<PlainChannel {house.role} open>"  # as it stands in what is logged
     peer.stream.reset()
-    assert connection.local_address == ("127.0.0.1", 3000)  # also when it is gone
+    assert connection.local_address == (server if house.role == "server" else client)  # also when it is gone

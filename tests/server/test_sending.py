@@ -391,9 +391,10 @@ def test_drain_waits_for_a_slow_client(house: House, wire: str) -> None:
 
 
 def test_drain_ends_when_the_client_is_cut(house: House, wire: str) -> None:
-    ctx = context_of(house, wire)
-    for peer in house.server.hub:
-        peer.transport.other.stop_reading()  # type: ignore[union-attr]
+    contexts: list[Context] = []
+    house.server.on_connection(contexts.append)
+    house.connect(wire).stream.stop_reading()
+    [ctx] = contexts
     ctx.emit("x", "y" * 100_000)
     draining: VirtualTask[None] = house.loop.start(ctx.drain())
     house.loop.run_until_idle()

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from stelar_proto.channel import Closed, Deadlines, State
+from stelar_proto.channel import Closed, Deadlines, State, Transport
 from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
 from stelar_proto.messages import Event
 from stelar_proto.session import Deferred, Dispatcher, Session, SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Role, UpgradeRequested
 from tests.session.peers import PING
-from tests.support.memory import RawStream, VirtualTransport
+from tests.support.memory import VirtualNetwork
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualLoop, VirtualRuntime, VirtualTask
 from tests.support.wires import CLIENTS, RawClient, frame, to_json
 
@@ -55,15 +55,19 @@ class Scene:
         session = make_session(wire, SessionConfig(**config), self.loop.now)
         self.endpoint = Recorder(session, self.runtime)
         session.on_deadline_changed = partial(deadlines.schedule, self.endpoint)
-        self.transport = VirtualTransport(self.loop)
-        self.stream = RawStream(self.loop, self.transport)
-        self.transport.endpoint, self.transport.other = self.endpoint, self.stream
-        self.endpoint.transport = self.transport
+        network = VirtualNetwork(self.loop)
+        listener = network.listen(VirtualRuntime(self.loop), self.attach, "localhost", 1)
+        self.stream = network.connect_raw(listener)
+        self.transport = self.stream.transport
         if wire == "tcp":
             session.accept("id")
             self.endpoint.flush_soon()
             self.loop.run_until_idle()
         self.client: RawClient = CLIENTS[wire](self.stream).open()
+
+    def attach(self, transport: Transport) -> Recorder:
+        self.endpoint.transport = transport
+        return self.endpoint
 
     @property
     def session(self) -> Session:

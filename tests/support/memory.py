@@ -1,24 +1,26 @@
-"""Streams in memory: servers and clients joined without a socket, and streams in the hands of a test.
+"""Servers and clients on a network in memory, run by a virtual loop; and streams in the hands of a test.
 
-A :class:`VirtualTransport` does for its endpoint what a runtime's transport does, and only with bytes. At its
-other end is another one, or a :class:`RawStream`. Nothing is delivered while a call of an endpoint is under
-way: what is sent arrives in the loop's next turn, as it does everywhere else.
+The network is the one that the library gives to its users. What is added here is that a call of a test
+returns when all that it brings about has happened, and that a transport is strict with what it carries.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from stelar_proto.channel import Endpoint, Lifecycle, Place, Runtime
+from stelar_proto.channel.network import Listener
 from stelar_proto.channel.runtime import Address
 from stelar_proto.client import ClientApplication
 from stelar_proto.client.link import Link
 from stelar_proto.plain import ConnectionHandler, PlainServer, ServedEndpoint, WebSocketConnector
 from stelar_proto.plain.endpoint import WebSocketEndpoint
 from stelar_proto.server import ServerApplication
+from stelar_proto.testing import ChunkSize, MemoryNetwork, MemoryStream
+from stelar_proto.testing.network import MemoryListener
+from stelar_proto.testing.pipe import Pipe
+from stelar_proto.testing.transport import MemoryTransport
 from tests.support.virtual import VirtualLoop, VirtualRuntime
 
 CAPACITY = 256 * 1024
@@ -30,247 +32,109 @@ ADDRESS = "192.0.2.1"
 """Where clients come from."""
 
 
-class StreamEnd(Protocol):
-    """What one side of a stream knows of the other."""
+class VirtualTransport(MemoryTransport):
+    """Carries one endpoint, which pauses and resumes by turns; without a task, for tests count those."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more can be written."""
-        ...
-
-    def feed(self, data: bytes) -> None:
-        """Bytes come; ``b""`` is the end of the stream."""
-        ...
-
-    def feed_reset(self) -> None:
-        """The stream is cut."""
-        ...
-
-    def has_room(self) -> None:
-        """What was written is read; more can be."""
-        ...
-
-
-class VirtualTransport:
-    """Carries one endpoint."""
-
-    def __init__(self, loop: VirtualLoop, remote_address: Address | None = None) -> None:
-        self.endpoint: Endpoint
-        self.other: StreamEnd
-        self.opened_at = loop.now
-        self.local_address: Address | None = ("127.0.0.1", 3000)
-        self.remote_address = remote_address
-        self.gathers = False
-        self.is_reading = True
-        self.pauses = 0
-        """How often reading was paused."""
-        self.is_lost = False
-        self.cut_into_chunks: Callable[[bytes], Iterable[bytes]] = lambda data: (data,)
-        """What is done to each write of the other side; the chunks are not empty."""
-        self._loop = loop
-        self._incoming: deque[bytes] = deque()
-        self._size = 0
-        self._flush_is_due = False
-        self._end_sent = False
-
-    # --- For the endpoint -------------------------------------------------------------------------------
-
-    @property
-    def unsent_size(self) -> int:
-        return int(self.other.is_full)  # what it takes, it takes at once
-
-    def flush_soon(self) -> None:
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
-
-    def write(self, data: bytes) -> bool:
-        if self.is_lost or self.other.is_full:
-            return False
-        self.other.feed(data)
-        return True
+    pauses = 0
+    """How often reading was paused."""
 
     def pause_reading(self) -> None:
         assert self.is_reading
-        self.is_reading = False
         self.pauses += 1
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         assert not self.is_reading
-        self.is_reading = True
-        self._loop.call_soon(self._deliver)
-
-    # --- For the other end ------------------------------------------------------------------------------
-
-    @property
-    def is_full(self) -> bool:
-        return self._size >= CAPACITY
-
-    def feed(self, data: bytes) -> None:
-        if not self.is_lost:
-            self._incoming.extend(self.cut_into_chunks(data) if data else (b"",))
-            self._size += len(data)
-            self._loop.call_soon(self._deliver)
-
-    def feed_reset(self) -> None:
-        if not self.is_lost:
-            self._lose()
-
-    def has_room(self) -> None:
-        self.flush_soon()
-
-    # --- In the loop's turn -----------------------------------------------------------------------------
-
-    def _deliver(self) -> None:
-        was_full = self.is_full
-        if self.is_reading and self._incoming and not self.is_lost:
-            data = self._incoming.popleft()
-            self._size -= len(data)
-            if self.endpoint.receive_data(data):
-                self._flush()
-            if self._incoming:  # who waits for what came has a turn in front of the next chunk
-                self._loop.call_soon(self._deliver)
-        if was_full and not self.is_full:
-            self.other.has_room()
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        endpoint = self.endpoint
-        if self.is_lost:
-            return
-        if endpoint.is_aborted:
-            self._lose()
-            self.other.feed_reset()
-            return
-        while not self.other.is_full and (data := endpoint.data_to_send()):
-            self.other.feed(data)
-        if endpoint.is_ending:
-            self._end_if_due(endpoint)
-
-    def _end_if_due(self, endpoint: Endpoint) -> None:
-        if (endpoint.wants_eof or endpoint.is_finished) and not self._end_sent:
-            self._end_sent = True
-            self.other.feed(b"")
-        if endpoint.is_finished:
-            self._lose()
-
-    def _lose(self) -> None:
-        self.is_lost = True
-        self._incoming.clear()
-        self._size = 0
-        self._loop.call_soon(self.endpoint.connection_lost)
+        super().resume_reading()
 
 
-class RawStream:
+class RawStream(MemoryStream):
     """One end of a stream in the hands of a test.
 
-    What the test does has reached the other end, with all its consequences, when the call returns.
+    What the test does has reached the other end, with all its consequences, when the call returns. What is
+    not read stays with the writer.
     """
 
-    def __init__(self, loop: VirtualLoop, transport: VirtualTransport) -> None:
-        self.transport = transport
-        self.has_ended = False
-        """Whether the other side has ended its stream."""
-        self.is_cut = False
-        """Whether the other side has cut the connection."""
-        self.writes: list[int] = []
-        """The sizes of what was written to it."""
-        self._loop = loop
-        self._received = bytearray()
-        self._is_reading = True
+    def __init__(self, network: VirtualNetwork, inbound: Pipe, outbound: Pipe) -> None:
+        super().__init__(inbound, outbound)
+        self._network = network
+
+    @property
+    def transport(self) -> VirtualTransport:
+        """The other end."""
+        return self._network.transports[self._inbound]
+
+    def send_soon(self, data: bytes) -> None:
+        """Send bytes, which arrive when the loop runs; ``b""`` ends the stream."""
+        if data:
+            super().send(data)
+        else:
+            super().end()
 
     def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self.transport.feed(data)
-        self._loop.run_until_idle()
+        self.send_soon(data)
+        self._network.loop.run_until_idle()
 
     def end(self) -> None:
-        """End this side of the stream."""
         self.send(b"")
 
     def reset(self) -> None:
-        """Cut the stream."""
-        self.transport.feed_reset()
-        self._loop.run_until_idle()
-
-    def take(self) -> bytes:
-        """Return what came since the last call."""
-        received = bytes(self._received)
-        self._received.clear()
-        return received
+        """Cut the stream at once."""
+        self._outbound.break_off()
+        self._inbound.close()
+        self._network.loop.run_until_idle()
 
     def stop_reading(self) -> None:
-        """Read no more: what the other side writes stays with it."""
-        self._is_reading = False
+        super().stop_reading()
+        self._inbound.capacity = 0
 
     def read_on(self) -> None:
-        """Read again."""
-        self._is_reading = True
-        self.transport.has_room()
-        self._loop.run_until_idle()
-
-    # --- For the transport at the other end -------------------------------------------------------------
-
-    @property
-    def is_full(self) -> bool:
-        return not self._is_reading
-
-    def feed(self, data: bytes) -> None:
-        if data:
-            self.writes.append(len(data))
-            self._received += data
-        else:
-            self.has_ended = True
-
-    def feed_reset(self) -> None:
-        self.is_cut = True
-
-    def has_room(self) -> None:
-        pass
+        self._inbound.capacity = CAPACITY
+        super().read_on()
+        self._inbound.on_room()
+        self._network.loop.run_until_idle()
 
 
-class VirtualNetwork:
-    """Who listens on which port."""
+class VirtualNetwork(MemoryNetwork):
+    """A network whose loop is run by hand."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, *, chunk_size: ChunkSize = None, latency: float = 0.0) -> None:
+        super().__init__(capacity=CAPACITY, chunk_size=chunk_size, latency=latency)
         self.loop = loop
-        self._listeners: dict[int, Callable[[VirtualTransport], StreamEnd]] = {}
+        self.transports: dict[Pipe, VirtualTransport] = {}
+        """What carries endpoints, by the pipe that they write to."""
+        self._by_hand: dict[int, MemoryListener] = {}
 
-    def listen(self, port: int, accept: Callable[[VirtualTransport], StreamEnd]) -> None:
-        """Have connections to ``port`` accepted: ``accept`` is given the dialling end and returns its own."""
-        assert port not in self._listeners
-        self._listeners[port] = accept
+    def listen_raw(self, port: int, accepted: list[RawStream] | None = None) -> list[RawStream]:
+        """Accept connections to ``port``; they are appended to ``accepted``, which is returned."""
+        streams: list[Any] = [] if accepted is None else accepted
+        self._by_hand[port] = self.listen_by_hand(port, streams.append)
+        return streams
 
-    def listen_raw(self, port: int) -> list[RawStream]:
-        """Accept connections to ``port``; they appear in the returned list."""
-        accepted: list[RawStream] = []
+    def stop_listening(self, port: int) -> None:
+        """Refuse connections to ``port`` again."""
+        self._by_hand.pop(port).close()
 
-        def accept(transport: VirtualTransport) -> StreamEnd:
-            stream = RawStream(self.loop, transport)
-            accepted.append(stream)
-            return stream
+    def connect_raw(self, listener: Listener, address: str | None = ADDRESS) -> RawStream:
+        """Connect a stream over which nothing has been said yet, even if nobody listens there any more."""
+        assert isinstance(listener, MemoryListener)
+        stream = self._make_stream(*self._connect(listener, None, address or "").pipes)
+        self.loop.run_until_idle()
+        return stream
 
-        self.listen(port, accept)
-        return accepted
+    def _guard(self, runtime: Runtime, transport: MemoryTransport) -> None:
+        """A virtual loop carries its connections to their end."""
 
-    def stop_listening(self, *ports: int) -> None:
-        """Refuse connections to ``ports`` from now on."""
-        for port in ports:
-            del self._listeners[port]
+    def _make_stream(self, inbound: Pipe, outbound: Pipe) -> RawStream:
+        return RawStream(self, inbound, outbound)
 
-    def dial(self, port: int, link: Endpoint) -> None:
-        """Connect ``link`` to whoever listens on ``port``.
-
-        Raises:
-            ConnectionRefusedError: nobody does.
-        """
-        accept = self._listeners.get(port)
-        if accept is None:
-            raise ConnectionRefusedError(f"nobody listens on {port}")
-        transport = VirtualTransport(self.loop)
-        transport.endpoint, link.transport = link, transport
-        transport.other = accept(transport)
-        transport.flush_soon()
+    def _make_transport(
+        self, runtime: Runtime, inbound: Pipe, outbound: Pipe, local: Address, remote: Address
+    ) -> VirtualTransport:
+        transport = VirtualTransport(runtime, inbound, outbound, local_address=local)
+        transport.remote_address = remote if remote[0] else None
+        self.transports[outbound] = transport
+        return transport
 
 
 class VirtualListening(Lifecycle[P]):
@@ -279,7 +143,7 @@ class VirtualListening(Lifecycle[P]):
     def __init__(self, network: VirtualNetwork, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._network = network
-        self._listening: list[int] = []
+        self._listening: dict[str, Listener] = {}
         self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
 
     def start_now(self) -> None:
@@ -290,33 +154,29 @@ class VirtualListening(Lifecycle[P]):
         return self.virtual_runtime
 
     async def _listen(self, place: Place) -> int:
-        port = place.port
-        assert port is not None
-        self._network.listen(port, partial(self._accept, place.kind))
-        self._listening.append(port)
-        return port
+        assert place.host is not None
+        assert place.port is not None
+        attach = partial(self.connected, place.kind)
+        listener = self._network.listen(self.virtual_runtime, attach, place.host, place.port)
+        self._listening[place.kind] = listener
+        return listener.port
 
     def _stop_listening(self) -> None:
-        self._network.stop_listening(*self._listening)
-        self._listening.clear()
+        for listener in self._listening.values():
+            listener.close()
 
     def connect(self, kind: str, address: str | None = ADDRESS) -> RawStream:
-        """Connect a stream over which nothing has been said yet."""
-        loop = self._network.loop
-        transport = VirtualTransport(loop, None if address is None else (address, 50000))
-        stream = RawStream(loop, transport)
-        self._attach(kind, transport, stream)
-        loop.run_until_idle()
-        return stream
+        """Connect a stream over which nothing has been said yet; while the server stops, it comes just then.
 
-    def _accept(self, kind: str, other: VirtualTransport) -> VirtualTransport:
-        transport = VirtualTransport(self._network.loop, (ADDRESS, 50000))
-        self._attach(kind, transport, other)
-        return transport
+        Arguments:
+            kind: ``"ws"`` or ``"tcp"``.
+            address: where it comes from; None where the system does not tell.
 
-    def _attach(self, kind: str, transport: VirtualTransport, other: StreamEnd) -> None:
-        transport.other = other
-        transport.endpoint = self.connected(kind, transport)
+        Raises:
+            StateError: the server is not running.
+        """
+        assert self.runtime is self.virtual_runtime
+        return self._network.connect_raw(self._listening[kind], address)
 
 
 class VirtualServer(VirtualListening[Any], ServerApplication):
@@ -343,7 +203,7 @@ class VirtualClient(ClientApplication):
         self._used_runtime: VirtualRuntime | None = None
 
     async def _dial(self, link: Link) -> None:
-        self._network.dial(self.target.port, link)
+        self._network.dial(self.runtime, link, self.target.host, self.target.port)
 
     def _make_runtime(self) -> VirtualRuntime:
         if self.virtual_runtime is self._used_runtime:  # the last one may still be closing
@@ -361,7 +221,7 @@ class VirtualConnector(WebSocketConnector):
         self.virtual_runtime = VirtualRuntime(network.loop, self.handle_deadlines)
 
     async def _dial(self, runtime: Runtime, endpoint: WebSocketEndpoint) -> None:
-        self._network.dial(self.target.port, endpoint)
+        self._network.dial(runtime, endpoint, self.target.host, self.target.port)
 
     def _make_runtime(self) -> VirtualRuntime:
         return self.virtual_runtime

@@ -1,4 +1,4 @@
-"""The tools of the other tests: virtual time, tasks, and streams in memory."""
+"""The tools of the other tests: virtual time and tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.memory import CAPACITY, RawStream, VirtualClient, VirtualNetwork, VirtualServer
 from tests.support.virtual import Cancelled, Deadlock, VirtualEvent, VirtualLoop, VirtualRuntime, VirtualTask
 
 
@@ -156,68 +155,3 @@ def test_closing_a_loop_cancels_what_is_left(loop: VirtualLoop) -> None:
     loop.close()
     assert isinstance(task.error, Cancelled)
     assert loop.tasks == []
-
-
-# --- Streams ------------------------------------------------------------------------------------------------
-
-
-def test_a_stream_holds_only_so_much_for_a_side_that_does_not_read(loop: VirtualLoop) -> None:
-    network = VirtualNetwork(loop)
-    server = VirtualServer(network, inbox_limit=1)
-    gate = VirtualEvent()
-    server.on("work", lambda ctx: gate.wait())
-    server.start_now()
-    client = VirtualClient(network, "tcp://localhost:3001", outbox_limit=10_000_000)
-    loop.run(client.connect())
-    for _ in range(100):
-        client.emit("work", "x" * 10_000)
-    loop.run_until_idle()
-    assert client._link is not None
-    held = client._link.session.outbox.size
-    assert 1_000_000 - 2 * CAPACITY < held < 1_000_000 - CAPACITY
-    gate.set()
-    loop.run_until_idle()
-    assert client._link.session.outbox.size == 0
-    assert server.get_stats().total_messages_received == 100
-    loop.run(client.disconnect())
-    loop.run(server.stop())
-
-
-def test_nothing_is_delivered_while_a_call_is_under_way(loop: VirtualLoop) -> None:
-    network = VirtualNetwork(loop)
-    server = VirtualServer(network)
-    log: list[str] = []
-
-    @server.on("ask")
-    def answer(ctx: Any) -> None:
-        ctx.emit("answer")
-        log.append("the handler ends")
-
-    server.start_now()
-    client = VirtualClient(network, "localhost:3000")
-    client.on("answer", lambda data: log.append("the answer comes"))
-    loop.run(client.connect())
-    client.emit("ask")
-    loop.run_until_idle()
-    assert log == ["the handler ends", "the answer comes"]
-    loop.run(client.disconnect())
-
-
-def test_a_stream_that_is_lost_takes_nothing_more(loop: VirtualLoop) -> None:
-    server = VirtualServer(VirtualNetwork(loop))
-    server.start_now()
-    stream = server.connect("tcp")
-    assert isinstance(stream, RawStream)
-    stream.reset()
-    stream.reset()
-    stream.send(b"late")
-    stream.transport.flush_soon()
-    loop.run_until_idle()
-    assert stream.transport.is_lost
-
-
-def test_a_port_is_listened_on_once(loop: VirtualLoop) -> None:
-    network = VirtualNetwork(loop)
-    network.listen_raw(3000)
-    with pytest.raises(AssertionError):
-        network.listen_raw(3000)

@@ -16,6 +16,7 @@ from types import coroutine as generator_coroutine
 from typing import Any, Generic, TypeVar
 
 from stelar_proto.channel import WaitableEvent
+from stelar_proto.channel.runtime import Flushable
 
 T = TypeVar("T")
 
@@ -292,6 +293,9 @@ class VirtualRuntime:
         self._tasks.append(task)
         self.spawned += 1
         return task.cancel
+
+    def flush_soon(self, transport: Flushable) -> None:
+        self.loop.call_soon(transport.flush)
 
     def set_timer(self, deadline: float | None) -> None:
         if self._timer is not None:
