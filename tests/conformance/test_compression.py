@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream, SocketStream
 
 from stelar_proto.errors import ConnectionClosed
 from tests.conformance.world import (
@@ -33,7 +33,7 @@ ANSWER = b"permessage-deflate; server_no_context_takeover; client_no_context_tak
 
 
 @asynccontextmanager
-async def raw_client(server: Any, *fields: bytes) -> AsyncIterator[tuple[SocketStream, bytes]]:
+async def raw_client(server: Any, *fields: bytes) -> AsyncIterator[tuple[ByteStream, bytes]]:
     """A WebSocket client by hand, let in; and the head of the answer."""
     async with raw_connection(server, "ws") as stream:
         await stream.send(UPGRADE[:-2] + b"".join(fields) + b"\r\n")
@@ -44,7 +44,7 @@ async def raw_client(server: Any, *fields: bytes) -> AsyncIterator[tuple[SocketS
         yield stream, head
 
 
-async def read_frame(stream: SocketStream) -> tuple[int, bytes]:
+async def read_frame(stream: ByteStream) -> tuple[int, bytes]:
     """The next frame of a server: its first byte, and its payload."""
     first_byte, size = await read_exactly(stream, 2)
     extra = {126: 2, 127: 8}.get(size, 0)
