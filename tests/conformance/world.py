@@ -39,8 +39,8 @@ class World:
         return self.client_of(url_of(server, wire, secure="tls" in options), **options)
 
     def client_of(self, url: str, **options: Any) -> Client:
-        """A client of whatever listens at ``url``."""
-        client: Client = self.package.StelarClient(url, **options)
+        """A client of whatever listens at ``url``; it stays alone when its connection ends, unless told."""
+        client: Client = self.package.StelarClient(url, **{"reconnection": False, **options})
         return client
 
     @asynccontextmanager
