@@ -85,7 +85,7 @@ class ClientApplication(ClientSending):
     def receivers_of(self, event: str, data: Any, is_binary: bool) -> Sequence[Handler]:
         """Return whoever gets a message of the server, in order."""
         handlers = self.handlers_of(event)
-        hook = self.config.hooks.get("on_message")
+        hook = self._on_message
         if hook is None:
             return handlers
         told = partial(hook, event=event, data=data, is_binary=is_binary)
@@ -108,11 +108,14 @@ class ClientApplication(ClientSending):
         """
         stream = MessageStream(self.runtime, limit, slow_consumer)
         self.streams.add(stream)
+        self.has_streams = True
         return stream
 
     def to_streams(self, message: Received) -> None:
         """Hand a message to those who iterate."""
-        for stream in tuple(self.streams):
+        streams = tuple(self.streams)
+        self.has_streams = bool(streams)
+        for stream in streams:
             stream.put(message)
 
     # --- Information and options ------------------------------------------------------------------------
@@ -159,6 +162,8 @@ class ClientApplication(ClientSending):
 
     def _settle(self, config: ClientConfig, target: Target) -> None:
         self.config, self.target = config, target
+        self._before_emit = config.hooks.get("on_before_emit")
+        self._on_message = config.hooks.get("on_message")
         self.logger = choose_logger(config.logger, "stelar.client")
         self._session_config: SessionConfig = config.session_config()
         limits: dict[str, Any] = {

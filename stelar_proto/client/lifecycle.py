@@ -66,6 +66,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         self._connected_at: float | None = None
         self.streams: WeakSet[MessageStream] = WeakSet()
         """Who iterates over messages."""
+        self.has_streams = False
+        """Whether there may be such; quicker to ask."""
 
     # --- A runtime's and the application's part -----------------------------------------------------------
 

@@ -132,11 +132,11 @@ class Link(Dispatcher):
     # --- For the transport ------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> bool:
-        return super().receive_data(data) or self._has_more
+        return super().receive_data(data) or (self._client.queue.size > 0 or bool(self._joins))
 
     def data_to_send(self) -> bytes:
         data = super().data_to_send()
-        if not data and self._has_more:
+        if not data and (self._client.queue.size or self._joins) and self.is_usable:
             self._fill_outbox()
             data = super().data_to_send()
         if not self.session.outbox.size:
@@ -159,7 +159,7 @@ class Link(Dispatcher):
 
     @property
     def _has_more(self) -> bool:
-        return bool(self._joins or self._client.queue) and self.is_usable
+        return (self._client.queue.size > 0 or bool(self._joins)) and self.is_usable
 
     def send(self, message: Message) -> None:
         """Send ``message`` behind what waits.
@@ -168,7 +168,7 @@ class Link(Dispatcher):
             MessageError: it may not be sent, or is too large.
             StateError: the outbox is full.
         """
-        if self._joins or self._client.queue:
+        if self._client.queue.size or self._joins:
             self.put(encode(message, self._client.format))
         else:
             self.session.send(message)
@@ -270,7 +270,7 @@ class Link(Dispatcher):
             self.was_open = True
             self._client.opened(self)
             self.settled.set()
-        if self._client.streams:
+        if self._client.has_streams:
             for event in events:
                 if isinstance(event, Event | Binary):
                     self._client.to_streams(Received(event[0], event[1], isinstance(event, Binary)))

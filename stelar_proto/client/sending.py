@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from stelar_proto.channel.handlers import is_awaitable
+from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import MessageError, StateError, StelarError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, check_event_name
 from stelar_proto.session.arguments import check_payload, check_room_name
@@ -25,6 +25,7 @@ class ClientSending(ClientReporting):
 
     format: WebSocketFormat | TcpFormat
     """How messages are said over the next connection."""
+    _before_emit: Handler | None
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -137,7 +138,7 @@ class ClientSending(ClientReporting):
 
     def _submit(self, message: Event | Binary | AckRequest, data: Any) -> None:
         link = self._link
-        if "on_before_emit" in self.config.hooks or self._undecided:
+        if self._before_emit is not None or self._undecided:
             self._ask_first(encode(message, self.format), data)
         elif link is not None and link.is_usable:
             link.send(message)
@@ -166,7 +167,7 @@ class ClientSending(ClientReporting):
             raise StateError(
                 f"on_before_emit has {_MAX_UNDECIDED} messages to decide about: emit more slowly"
             )
-        hook, verdict = self.config.hooks.get("on_before_emit"), None
+        hook, verdict = self._before_emit, None
         if hook is not None:
             try:
                 verdict = hook(event=name_of(item.message), data=data)

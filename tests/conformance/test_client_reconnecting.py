@@ -12,7 +12,7 @@ from tests.conformance.world import PATIENCE, Client, Inbox, Server, World, inbo
 
 pytestmark = pytest.mark.anyio
 
-QUICK: dict[str, Any] = {"reconnection_delay": 0.01, "max_reconnection_delay": 0.05}
+QUICK: dict[str, Any] = {"reconnection": True, "reconnection_delay": 0.01, "max_reconnection_delay": 0.05}
 
 
 def kick(server: Server, client: Client) -> None:
@@ -126,7 +126,11 @@ async def test_waits_grow_and_may_be_chosen(world: World, wire: str) -> None:
             asked.append((attempt, base, maximum))
             return 7.0
 
-        options: dict[str, Any] = {"reconnection_attempts": 4, "hooks": {"on_reconnect_delay": hook}}
+        options: dict[str, Any] = {
+            "reconnection": True,
+            "reconnection_attempts": 4,
+            "hooks": {"on_reconnect_delay": hook},
+        }
         options |= {"reconnection_delay": 1, "max_reconnection_delay": 2}
         clients = [
             world.client(server, wire, **options),
@@ -185,7 +189,7 @@ async def test_disconnect_ends_the_attempts_at_once(world: World, wire: str, del
         port = deaf.extra(anyio.abc.SocketAttribute.local_port)
         async with world.conversation() as (server,):
             hooks = {"on_reconnect_delay": lambda attempt, delay_: delay}
-            client = world.client(server, wire, hooks=hooks)
+            client = world.client(server, wire, reconnection=True, hooks=hooks)
             trying = inbox_of(client, "reconnecting")
             await client.connect()
             client.set_url(f"{wire}://127.0.0.1:{port}")  # where nobody answers

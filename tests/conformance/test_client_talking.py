@@ -73,7 +73,7 @@ async def test_the_next_connection_may_go_elsewhere(world: World, wire: str) -> 
     async with world.conversation() as (first,), world.conversation() as (second,):
         first.on_ack("who", lambda ctx: "first")
         second.on_ack("who", lambda ctx: "second")
-        client = world.client(first, wire, reconnection_delay=0.01)
+        client = world.client(first, wire, reconnection=True, reconnection_delay=0.01)
         async with client:
             back = inbox_of(client, "connect")
             client.set_url(url_of(second, wire))
@@ -392,6 +392,7 @@ async def test_a_server_that_lies_is_named(world: World, lie: str) -> None:
             errors: list[Exception] = []
             hooks = {"on_error": lambda error: errors.append(error)}
             options: dict[str, Any] = {
+                "reconnection": True,
                 "reconnection_delay": 0.01,
                 "max_reconnection_delay": 0.01,
                 "hooks": hooks,

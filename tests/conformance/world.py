@@ -46,8 +46,9 @@ class World:
         return self.client_of(url_of(server, wire, secure="tls" in options), **options)
 
     def client_of(self, url: str, **options: Any) -> Client:
-        """A client of whatever listens at ``url``."""
-        client: Client = self.package.StelarClient(url, **{"network": self.network, **options})
+        """A client of whatever listens at ``url``; it stays alone when its connection ends, unless told."""
+        defaults = {"network": self.network, "reconnection": False}
+        client: Client = self.package.StelarClient(url, **{**defaults, **options})
         return client
 
     def serve_websocket(self, handler: Any, **options: Any) -> Any:
