@@ -283,7 +283,7 @@ async def test_rooms_are_joined_again_before_the_queue_is_sent(world: World, wir
 
 @pytest.mark.feature("client: request")
 async def test_requests_in_flight_end_with_the_connection(world: World, wire: str) -> None:
-    async with world.conversation() as (server,):
+    async with world.conversation(shutdown_timeout=0.1) as (server,):
 
         @server.on_ack("never")
         async def never(ctx: Any) -> None:

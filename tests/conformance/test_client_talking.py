@@ -194,7 +194,7 @@ async def test_what_breaks_a_rule_raises_at_the_call(world: World, wire: str) ->
 
 @pytest.mark.feature("client: request", "client: ack_timeout")
 async def test_a_request_that_is_not_answered_ends_in_time(world: World, wire: str) -> None:
-    async with world.conversation() as (server,):
+    async with world.conversation(shutdown_timeout=0.1) as (server,):
 
         @server.on_ack("never")
         async def never(ctx: Any) -> None:
@@ -274,7 +274,7 @@ async def test_a_client_counts_and_knows_itself(world: World, wire: str) -> None
 
 @pytest.mark.feature("client: update_options", "client: get_options")
 async def test_options_may_change_and_are_checked_first(world: World, wire: str) -> None:
-    async with world.conversation() as (server,):
+    async with world.conversation(shutdown_timeout=0.1) as (server,):
 
         @server.on_ack("never")
         async def never(ctx: Any) -> None:
