@@ -155,15 +155,15 @@ class FrameError(PeerError):
 
 
 class FrameTooLarge(FrameError):
-    """A TCP frame over the limit, known from its first four bytes; its code is ``FRAME_TOO_LARGE``.
+    """A TCP frame over a limit, known from its header; its code is ``FRAME_TOO_LARGE``.
 
     Attributes:
-        size: bytes of the whole frame.
-        limit: how many it may have.
+        size: bytes of the whole frame, or of its payload.
+        limit: how many there may be.
     """
 
-    def __init__(self, *, size: int, limit: int) -> None:
-        super().__init__("FRAME_TOO_LARGE", f"a frame of {size} bytes; the limit is {limit} bytes")
+    def __init__(self, *, size: int, limit: int, what: str = "frame") -> None:
+        super().__init__("FRAME_TOO_LARGE", f"a {what} of {size} bytes; the limit is {limit} bytes")
         self.size = size
         self.limit = limit
 

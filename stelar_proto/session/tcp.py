@@ -6,7 +6,7 @@ from stelar_proto.channel import Closed, State
 from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
 from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
 from stelar_proto.tcp import Connection, FrameReceived, FrameType
-from stelar_proto.tcp.frames import MAX_HEAD_SIZE
+from stelar_proto.tcp.frames import MAX_EVENT_SIZE
 from stelar_proto.wire import TcpFormat
 from stelar_proto.ws import CloseCode, Role
 
@@ -44,12 +44,14 @@ class TcpSession(Session):
     codec: Connection
 
     def __init__(self, role: Role, config: SessionConfig, *, payloads: TcpFormat, now: float) -> None:
-        # The format announces whole frames, so that a payload over its limit is refused a head later.
-        limit = min(payloads.max_frame_size, payloads.max_payload_size + MAX_HEAD_SIZE)
-        codec = Connection(dialect=payloads.dialect, max_frame_size=limit)
+        # What the protocol itself says, ids and rooms, has to fit whatever the limit is.
+        limit = max(payloads.max_payload_size, MAX_EVENT_SIZE)
+        codec = Connection(
+            dialect=payloads.dialect, max_frame_size=payloads.max_frame_size, max_payload_size=limit
+        )
         super().__init__(role, config, codec, payloads, now)
         self._payloads = payloads
-        self._max_words = limit - len(b"\0\0\0\0\0\0\0error")
+        self._max_words = min(limit, payloads.max_frame_size - len(b"\0\0\0\0\0\0\0error"))
         self._goodbye: Closed | None = None  # what we ended with, in the terms of WebSocket
 
     def accept(self, client_id: str) -> None:

@@ -51,6 +51,7 @@ class State(enum.Enum):
 
 # Looked up once: in CPython 3.11 the attribute of an enum costs as much as the head of a frame.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
+_PING = FrameType.PING
 
 
 class Connection:
@@ -63,6 +64,8 @@ class Connection:
     Arguments:
         dialect: which codes the frame types have; the same on both ends.
         max_frame_size: bytes a whole frame may have, in both directions.
+        max_payload_size: bytes a received frame may have behind its event field; None for no limit of its
+            own.
 
     Raises:
         ValueError: a limit that no frame can keep, or that the length field cannot express.
@@ -73,6 +76,8 @@ class Connection:
         "_dialect",
         "_last_words",
         "_max_frame_size",
+        "_max_payload_size",
+        "_max_plain_size",
         "_needed",
         "_outgoing",
         "_state",
@@ -83,6 +88,7 @@ class Connection:
         *,
         dialect: Dialect = Dialect.DOCUMENTED,
         max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+        max_payload_size: int | None = None,
     ) -> None:
         if not HEADER_SIZE <= max_frame_size <= LARGEST_FRAME_SIZE:
             raise ValueError(
@@ -90,6 +96,9 @@ class Connection:
             )
         self._dialect = dialect
         self._max_frame_size = max_frame_size
+        self._max_payload_size = LARGEST_FRAME_SIZE if max_payload_size is None else max_payload_size
+        # No frame of this size is over either limit, whatever its event; the others are looked at one by one.
+        self._max_plain_size = min(max_frame_size, HEADER_SIZE + self._max_payload_size)
         self._state = _OPEN
         self._buffer = ReceiveBuffer()  # the beginning of a frame, or nothing
         self._needed = 0  # bytes the buffer must have before a look at it can pay; 0 when it is empty
@@ -140,16 +149,17 @@ class Connection:
             data = self._buffer.take_all()
             self._needed = 0
         events: list[Event] = []
-        position = parse_frames(data, 0, self._dialect.quiet_types, self._max_frame_size, events)
+        position = parse_frames(data, 0, self._dialect.quiet_types, self._max_plain_size, events)
         while position < len(data):
             position = self._receive_other(data, position, events)
         return events
 
     def _receive_other(self, data: bytes, position: int, events: list[Event]) -> int:
-        """Take what stopped the loop, and what follows a Ping; return where that ends."""
+        """Take what stopped the loop, and what follows it; return where that ends."""
         dialect, limit = self._dialect, self._max_frame_size
+        head = data[position : position + MAX_HEAD_SIZE]
         try:
-            size = judge_frame(data[position : position + MAX_HEAD_SIZE], dialect, limit)
+            size = judge_frame(head, dialect, limit, self._max_payload_size)
         except FrameError as error:
             events.append(self._refuse(error))
             return len(data)
@@ -158,11 +168,11 @@ class Connection:
             self._needed = size
             self._buffer.feed(data[position:])
             return len(data)
-        # It is whole and right: a Ping.
+        # It is whole and right: a Ping, or only as large as its event makes it.
         parse_frames(data[position:stop], 0, dialect.frame_types, limit, events)
-        if self._state is _OPEN:
+        if dialect.frame_types[head[4]] is _PING and self._state is _OPEN:
             self._send_reply(FrameType.PONG)
-        return parse_frames(data, stop, dialect.quiet_types, limit, events)
+        return parse_frames(data, stop, dialect.quiet_types, self._max_plain_size, events)
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written to the socket now, and forget them."""

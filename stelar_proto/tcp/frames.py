@@ -159,7 +159,9 @@ def parse_frames(
     return position
 
 
-def judge_frame(head: bytes, dialect: Dialect, max_frame_size: int) -> int:
+def judge_frame(
+    head: bytes, dialect: Dialect, max_frame_size: int, max_payload_size: int = LARGEST_FRAME_SIZE
+) -> int:
     """Say how many bytes of a frame are needed before there is more to say about it.
 
     Every rule is applied as soon as the bytes it speaks of are there: the length after 4 bytes, the type
@@ -171,6 +173,7 @@ def judge_frame(head: bytes, dialect: Dialect, max_frame_size: int) -> int:
             looked at.
         dialect: which codes the types have.
         max_frame_size: bytes a whole frame may have.
+        max_payload_size: bytes behind the event field.
 
     Returns:
         A number of bytes, counted from the frame's first: that of the next rule, or, when all hold, that of
@@ -179,7 +182,7 @@ def judge_frame(head: bytes, dialect: Dialect, max_frame_size: int) -> int:
     Raises:
         FrameError: the frame breaks the format. Where it does so twice, the first of this order is told:
             ``INVALID_FRAME_SIZE``, ``FRAME_TOO_LARGE``, ``UNKNOWN_FRAME_TYPE``, ``INVALID_EVENT_LENGTH``,
-            ``EVENT_TOO_LONG``, ``INVALID_EVENT``.
+            ``EVENT_TOO_LONG``, ``FRAME_TOO_LARGE`` of the payload, ``INVALID_EVENT``.
     """
     if len(head) < 4:
         return 4
@@ -209,6 +212,8 @@ def judge_frame(head: bytes, dialect: Dialect, max_frame_size: int) -> int:
         raise FrameError(
             "EVENT_TOO_LONG", f"an event of {event_size} bytes; the limit is {MAX_EVENT_SIZE} bytes"
         )
+    if size - payload_start > max_payload_size:
+        raise FrameTooLarge(size=size - payload_start, limit=max_payload_size, what="payload")
     if len(head) < payload_start:
         return payload_start
     try:

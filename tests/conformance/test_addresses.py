@@ -75,7 +75,7 @@ async def test_connections_that_have_not_said_anything_count(world: World, wire:
             await assert_refused(world.client(server, wire), wire)
 
 
-@pytest.mark.feature("trusted_proxies", "max_connections_per_ip", "client_info")
+@pytest.mark.feature("trusted_proxies", "max_connections_per_ip", "ctx.client_info")
 async def test_a_trusted_proxys_word_is_taken_for_where_its_clients_come_from(world: World) -> None:
     async with world.conversation(trusted_proxies=["127.0.0.0/8"], max_connections_per_ip=1) as (server,):
         seen = addresses_of(server)

@@ -166,16 +166,14 @@ async def test_a_message_that_breaks_the_rules_is_dropped_and_reported_and_the_c
         assert caplog.text.count("was dropped") == 3
 
 
-@pytest.mark.feature("max_payload_size")
+@pytest.mark.feature("max_payload_size", "max_frame_size")
 @pytest.mark.parametrize("size", [1000, 1_000_000])
+@pytest.mark.parametrize("limit", ["max_payload_size", "max_frame_size"])
 async def test_a_message_over_the_limit_ends_its_sender_with_the_reason(
-    world: World, wire: str, size: int
+    world: World, wire: str, limit: str, size: int
 ) -> None:
-    async with world.conversation(wire, wire, max_payload_size=900, max_frame_size=900) as (
-        server,
-        offender,
-        bystander,
-    ):
+    options: Any = {limit: 900}
+    async with world.conversation(wire, wire, **options) as (server, offender, bystander):
         server.on_ack("echo", lambda ctx: ctx.data)
         ended, errors = inbox_of(offender, "disconnect"), inbox_of(offender, "error")
         offender.emit_binary("big", b"x" * size)

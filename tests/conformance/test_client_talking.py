@@ -134,7 +134,7 @@ async def test_an_emit_may_ask_for_an_answer(world: World, wire: str) -> None:
         assert await totals.next() == 6
 
 
-@pytest.mark.feature("client: messages", "client: async iteration")
+@pytest.mark.feature("client: messages")
 async def test_messages_may_be_iterated_over(world: World, wire: str) -> None:
     async with world.conversation() as (server,):
         client = world.client(server, wire)
@@ -156,7 +156,7 @@ async def test_messages_may_be_iterated_over(world: World, wire: str) -> None:
         assert got == [("x", {"n": 1}, False), ("y", b"2", True), ("last", None, False)]
 
 
-@pytest.mark.feature("client: messages", "client: async iteration")
+@pytest.mark.feature("client: messages")
 async def test_an_iteration_that_falls_behind_is_bounded(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
         latest = client.messages(limit=2, slow_consumer="drop_oldest")

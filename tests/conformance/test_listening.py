@@ -188,7 +188,7 @@ async def test_paths_that_cannot_be_are_errors_that_name_them(world: World, path
 # --- Sockets that are there already -------------------------------------------------------------------------
 
 
-@pytest.mark.feature("host", "port")
+@pytest.mark.feature("sock", "host", "port")
 @SERVERS
 @pytest.mark.parametrize("is_listening", [False, True])
 async def test_a_server_takes_a_socket_over_and_closes_it_when_it_stops(
@@ -210,7 +210,7 @@ async def test_a_server_takes_a_socket_over_and_closes_it_when_it_stops(
             await server.start()
 
 
-@pytest.mark.feature("tcp_port")
+@pytest.mark.feature("sock", "tcp_port")
 async def test_both_ports_may_be_given_as_sockets(world: World, wire: str) -> None:
     first, second = bound_socket(), bound_socket()
     ports = first.getsockname()[1], second.getsockname()[1]
@@ -223,7 +223,7 @@ async def test_both_ports_may_be_given_as_sockets(world: World, wire: str) -> No
     assert (first.fileno(), second.fileno()) == (-1, -1)
 
 
-@pytest.mark.feature("unix_path")
+@pytest.mark.feature("sock", "unix_path")
 async def test_a_unix_socket_may_be_given_and_its_file_is_left_alone(world: World, path: Path) -> None:
     sock = unix_socket(path)
     async with quick_server(world, sock=sock) as server:
@@ -234,7 +234,7 @@ async def test_a_unix_socket_may_be_given_and_its_file_is_left_alone(world: Worl
     assert sock.fileno() == -1
 
 
-@pytest.mark.feature("host", "port")
+@pytest.mark.feature("sock", "host", "port")
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
 async def test_two_servers_share_a_port(world: World) -> None:
     with anyio.fail_after(PATIENCE):

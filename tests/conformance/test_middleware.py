@@ -81,7 +81,7 @@ async def test_middleware_runs_in_order_before_a_client_is_taken_in(world: World
                 ]
 
 
-@pytest.mark.feature("use")
+@pytest.mark.feature("ctx.reject", "use")
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 async def test_not_calling_next_refuses_and_reject_does_so_with_words(
     world: World, wire: str, is_async: bool

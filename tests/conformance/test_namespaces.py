@@ -18,7 +18,7 @@ def client_at(world: World, server: Server, path: str, **options: Any) -> Client
     return world.client_of(url_of(server, "ws") + path, **options)
 
 
-@pytest.mark.feature("namespace", "on", "on_ack", "on_connection", "on_disconnect", "on_all")
+@pytest.mark.feature("of", "namespace", "on", "on_ack", "on_connection", "on_disconnect", "on_all")
 async def test_each_namespace_has_its_own_handlers(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()
@@ -42,7 +42,7 @@ async def test_each_namespace_has_its_own_handlers(world: World) -> None:
                 ]
 
 
-@pytest.mark.feature("namespace", "broadcast", "broadcast_binary", "to", "to_binary", "to_id")
+@pytest.mark.feature("of", "namespace", "broadcast", "broadcast_binary", "to", "to_binary", "to_id")
 async def test_what_a_namespace_says_is_heard_by_its_clients_alone(world: World) -> None:
     async with world.conversation("ws", "tcp") as (server, browser, service):
         game = server.of("/game")
@@ -77,7 +77,9 @@ async def test_what_a_namespace_says_is_heard_by_its_clients_alone(world: World)
             assert [log.waiting for log in logs.values()] == [0, 0, 0]
 
 
-@pytest.mark.feature("namespace", "get_clients", "get_room_members", "get_rooms", "get_stats", "disconnect")
+@pytest.mark.feature(
+    "of", "namespace", "get_clients", "get_room_members", "get_rooms", "get_stats", "disconnect"
+)
 async def test_a_namespace_knows_its_own_clients_and_rooms_and_the_server_counts_all(world: World) -> None:
     async with world.conversation("ws", "tcp") as (server, browser, service):
         game = server.of("/game")
@@ -98,7 +100,7 @@ async def test_a_namespace_knows_its_own_clients_and_rooms_and_the_server_counts
 
 
 @pytest.mark.feature(
-    "namespace", "ctx.broadcast", "ctx.broadcast_binary", "ctx.to", "ctx.to_id", "ctx.get_clients"
+    "of", "namespace", "ctx.broadcast", "ctx.broadcast_binary", "ctx.to", "ctx.to_id", "ctx.get_clients"
 )
 async def test_a_context_works_within_the_namespace_of_its_client(world: World) -> None:
     async with world.conversation("ws") as (server, stranger):
@@ -129,7 +131,7 @@ async def test_a_context_works_within_the_namespace_of_its_client(world: World) 
             assert alone.waiting == heard.waiting == 0
 
 
-@pytest.mark.feature("namespace", "max_connections")
+@pytest.mark.feature("of", "namespace", "max_connections")
 async def test_connections_are_limited_over_all_namespaces_together(world: World, wire: str) -> None:
     async with world.conversation(wire, max_connections=2) as (server, _):
         server.of("/game")
@@ -139,7 +141,7 @@ async def test_connections_are_limited_over_all_namespaces_together(world: World
                     await client_at(world, server, path).connect()
 
 
-@pytest.mark.feature("namespace", "max_rooms", "max_rooms_per_client")
+@pytest.mark.feature("of", "namespace", "max_rooms", "max_rooms_per_client")
 async def test_rooms_are_limited_over_all_namespaces_together(world: World, wire: str) -> None:
     async with world.conversation(wire, max_rooms=2, max_rooms_per_client=1) as (server, client):
         for namespace in (server, server.of("/game")):
@@ -152,7 +154,7 @@ async def test_rooms_are_limited_over_all_namespaces_together(world: World, wire
             assert await second.request("join", "hall")
 
 
-@pytest.mark.feature("namespace")
+@pytest.mark.feature("of", "namespace")
 async def test_a_namespace_that_is_not_there_is_refused_with_404_until_it_is_made(world: World) -> None:
     async with world.conversation(namespace="/chat") as (server,):
         for path in ("", "/game"):
@@ -165,7 +167,7 @@ async def test_a_namespace_that_is_not_there_is_refused_with_404_until_it_is_mad
             assert server.get_namespaces() == ["/chat", "/game"]
 
 
-@pytest.mark.feature("namespace")
+@pytest.mark.feature("of", "namespace")
 async def test_namespaces_outlive_a_stop_and_their_clients_do_not(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         server = world.server()

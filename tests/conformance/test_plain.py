@@ -88,6 +88,7 @@ async def raw_client(server: Any) -> AsyncIterator[ByteStream]:
 # --- Messages -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("serve_websocket", "connect_websocket", "ws.recv", "ws.send")
 async def test_messages_are_echoed_in_order(world: World) -> None:
     async with conversation(world, echo) as (server, client):
         messages = ["hola", b"\x00\xff", "", b"", "ñandú", "x" * 100_000, *map(str, range(200))]
@@ -100,6 +101,7 @@ async def test_messages_are_echoed_in_order(world: World) -> None:
         assert server.connections[0].request.path == "/"
 
 
+@pytest.mark.feature("ws.send_fragments", "ws.recv")
 async def test_a_message_of_5_mib_goes_in_fragments_and_comes_in_parts(world: World) -> None:
     async def send_back(connection: Any) -> None:
         async def parts() -> AsyncIterator[Any]:
@@ -119,6 +121,7 @@ async def test_a_message_of_5_mib_goes_in_fragments_and_comes_in_parts(world: Wo
         assert await client.recv() == "and text"
 
 
+@pytest.mark.feature("serve_websocket", "connect_websocket")
 @pytest.mark.sockets
 async def test_a_conversation_over_tls(world: World) -> None:
     authority = trustme.CA()
@@ -141,6 +144,7 @@ async def test_a_conversation_over_tls(world: World) -> None:
 # --- Flow control -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("ws.send")
 async def test_a_client_that_does_not_read_stops_the_servers_send(world: World) -> None:
     sent = 0
     all_sent = anyio.Event()
@@ -168,6 +172,7 @@ async def test_a_client_that_does_not_read_stops_the_servers_send(world: World) 
             assert await read_to_end(stream) == b""
 
 
+@pytest.mark.feature("ws.recv")
 async def test_a_server_that_does_not_recv_stops_the_client(world: World) -> None:
     keeper = Keeper()
     sent = 0
@@ -196,6 +201,7 @@ async def test_a_server_that_does_not_recv_stops_the_client(world: World) -> Non
 # --- Cancellation -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("ws.recv")
 async def test_a_cancelled_recv_loses_nothing(world: World) -> None:
     async with conversation(world, echo) as (_, client):
         with pytest.raises(TimeoutError):
@@ -208,6 +214,7 @@ async def test_a_cancelled_recv_loses_nothing(world: World) -> None:
         assert await client.recv() == "still there"
 
 
+@pytest.mark.feature("ws.send")
 async def test_a_cancelled_send_has_sent_nothing(world: World) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(anyio.fail_after(PATIENCE))
@@ -268,6 +275,7 @@ async def test_fragments_that_raise_or_are_wrong_leave_nothing_behind(world: Wor
 # --- Pings and the end --------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("ws.ping")
 async def test_ping_measures_the_latency(world: World) -> None:
     async with conversation(world, echo) as (_, client):
         latency = await client.ping()
@@ -275,6 +283,7 @@ async def test_ping_measures_the_latency(world: World) -> None:
         assert client.latency == latency
 
 
+@pytest.mark.feature("ws.ping")
 async def test_a_heartbeat_keeps_a_silent_connection_alive_and_measures(world: World) -> None:
     async with conversation(world, echo, heartbeat_interval=0.02) as (server, client):
         connection = server.connections[0]
@@ -283,6 +292,7 @@ async def test_a_heartbeat_keeps_a_silent_connection_alive_and_measures(world: W
         assert client.is_open
 
 
+@pytest.mark.feature("ws.close", "ws.close_code")
 async def test_both_sides_know_the_code_and_the_reason(world: World) -> None:
     closed = Inbox()
 
@@ -432,6 +442,7 @@ async def test_a_body_that_raises_or_is_cancelled_closes_the_connection(world: W
                 await anyio.wait_all_tasks_blocked()
 
 
+@pytest.mark.feature("connect_websocket")
 async def test_a_connector_can_be_used_again_and_not_twice_at_once(world: World) -> None:
     with anyio.fail_after(PATIENCE):
         async with serve(world, echo) as server:

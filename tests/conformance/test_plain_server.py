@@ -26,6 +26,7 @@ async def ask(server: Any, request: bytes) -> bytes:
         return await read_to_end(stream)
 
 
+@pytest.mark.feature("process_request")
 async def test_process_request_answers_http_refuses_and_lets_in(world: World) -> None:
     async def process(request: Any) -> HttpResponse | None:
         await anyio.lowlevel.checkpoint()
@@ -52,6 +53,7 @@ async def test_process_request_answers_http_refuses_and_lets_in(world: World) ->
                 assert await client.recv() == "hola"
 
 
+@pytest.mark.feature("origins", "ws.subprotocol")
 async def test_origins_subprotocols_and_plain_http(world: World) -> None:
     options: dict[str, Any] = {"origins": ["https://a.example"], "subprotocols": ["v2", "v1"]}
     with anyio.fail_after(PATIENCE):
@@ -90,6 +92,7 @@ async def test_why_there_is_no_connection(world: World) -> None:
             assert scope.cancelled_caught
 
 
+@pytest.mark.feature("serve_websocket")
 async def test_stopping_tells_the_clients_and_lets_handlers_end(world: World) -> None:
     ended = Inbox()
 

@@ -187,7 +187,7 @@ async def certificate_of(server: Server, wire: str, context: ssl.SSLContext) -> 
         return certificate["serialNumber"]
 
 
-@pytest.mark.feature("tls")
+@pytest.mark.feature("reload_tls", "tls")
 async def test_a_new_certificate_is_for_new_connections_and_the_old_ones_go_on(
     world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
 ) -> None:
@@ -210,7 +210,7 @@ async def test_a_new_certificate_is_for_new_connections_and_the_old_ones_go_on(
         assert await certificate_of(server, wire, client_tls) == after
 
 
-@pytest.mark.feature("tls")
+@pytest.mark.feature("reload_tls", "tls")
 async def test_a_handshake_that_is_under_way_ends_with_the_certificate_it_began_with_or_the_new_one(
     world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
 ) -> None:
@@ -230,7 +230,7 @@ async def test_a_handshake_that_is_under_way_ends_with_the_certificate_it_began_
                 server.reload_tls()
 
 
-@pytest.mark.feature("tls")
+@pytest.mark.feature("reload_tls", "tls")
 async def test_a_bad_certificate_is_an_error_and_the_old_one_stays(
     world: World, wire: str, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
 ) -> None:
@@ -257,7 +257,7 @@ async def test_a_bad_certificate_is_an_error_and_the_old_one_stays(
         server.reload_tls()
 
 
-@pytest.mark.feature("tls")
+@pytest.mark.feature("reload_tls", "tls")
 async def test_a_context_is_followed_by_a_new_one_or_by_paths(
     world: World,
     wire: str,
@@ -280,7 +280,7 @@ async def test_a_context_is_followed_by_a_new_one_or_by_paths(
         assert len(set(seen)) == 4
 
 
-@pytest.mark.feature("tls", "serve_websocket")
+@pytest.mark.feature("reload_tls", "tls", "serve_websocket")
 async def test_plain_websocket_servers_reload_too_and_one_without_tls_cannot(
     world: World, authority: trustme.CA, client_tls: ssl.SSLContext, paths: tuple[Path, Path]
 ) -> None:

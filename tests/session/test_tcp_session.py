@@ -329,12 +329,18 @@ def test_a_broken_frame_after_our_goodbye_is_reported_and_not_answered() -> None
 
 
 def test_a_payload_over_the_limit_is_refused_at_the_header_whatever_the_frames_may_have() -> None:
-    session = open_session("tcp", SERVER, max_payload_size=100, max_frame_size=10_000)
-    at_the_limit = from_peer(session, Binary("blob", b"x" * 100))
-    assert session.receive_data(at_the_limit, 1) == [Binary("blob", b"x" * 100)]
-    # The length is that of the whole frame, whose head has at most 263 bytes.
-    assert ending(session.receive_data((100 + 263 + 1).to_bytes(4, "big"), 2))[1] == "FRAME_TOO_LARGE"
+    session = open_session("tcp", SERVER, max_payload_size=300, max_frame_size=10_000)
+    at_the_limit = from_peer(session, Binary("blob", b"x" * 300))
+    assert session.receive_data(at_the_limit, 1) == [Binary("blob", b"x" * 300)]
+    header = (7 + 4 + 301).to_bytes(4) + b"\1\0\4"
+    assert ending(session.receive_data(header, 2))[1] == "FRAME_TOO_LARGE"
     assert said(session) == tcp_error(b"FRAME_TOO_LARGE")
+
+
+def test_what_the_protocol_itself_says_fits_below_the_smallest_limit() -> None:
+    session = open_session("tcp", SERVER, max_payload_size=1)
+    room = Join("r" * 256)
+    assert session.receive_data(from_peer(session, room), 1) == [room]
 
 
 def test_the_longest_event_name_with_the_longest_payload_is_received() -> None:

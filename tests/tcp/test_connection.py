@@ -179,6 +179,18 @@ def test_a_frame_at_the_limit_is_received_and_one_byte_more_is_not() -> None:
     assert_refused(conn, conn.receive_data(b"\0\0\0\x0b\0\0\x01a123"), "FRAME_TOO_LARGE", [], b"")
 
 
+def test_a_payload_at_its_limit_is_received_whatever_the_event_adds_and_one_byte_more_is_not() -> None:
+    long_event = b"\0\0\0\x0d\x01\0\x04fileab"
+    for frame_limit in (1000, 13):
+        conn = Connection(max_payload_size=2, max_frame_size=frame_limit)
+        [first, second, _] = conn.receive_data(long_event * 2 + PING_FRAME)
+        assert first == second == FrameReceived(FrameType.BINARY, "file", b"ab")
+        assert conn.data_to_send() == PONG_FRAME
+        events = conn.receive_data(b"\0\0\0\x0a\x01\0\0")
+        assert_refused(conn, events, "FRAME_TOO_LARGE", [], b"")
+        assert "a payload of 3 bytes; the limit is 2 bytes" in str(events[0])
+
+
 def test_a_frame_at_the_default_limit_is_received_and_one_byte_more_is_not() -> None:
     conn = Connection()
     assert conn.receive_data(b"\x00\xa0\x00\x00") == []

@@ -1,0 +1,20 @@
+"""``docs/features.md`` says what the tests show, and every feature is shown by one."""
+
+from __future__ import annotations
+
+from tests.support.features import DOCUMENT, TABLES, render, tests_by_row
+
+ROWS = {row for rows in TABLES.values() for row in rows}
+
+
+def test_every_feature_is_shown_by_a_test() -> None:
+    shown = tests_by_row()
+    assert sorted(ROWS - shown.keys()) == []
+
+
+def test_every_mark_names_a_feature() -> None:
+    assert sorted(tests_by_row().keys() - ROWS) == []
+
+
+def test_the_document_is_up_to_date() -> None:
+    assert DOCUMENT.read_text() == render(), "run make features"
