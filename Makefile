@@ -1,6 +1,8 @@
 # make demo    the chat on http://127.0.0.1:3000, WebSocket and TCP
 # make test    set up what the tests need, then run them
 # make check   lint, formatting, types, architecture
+# make features
+#              write docs/features.md: which tests show which feature
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input for the parsers, a minute each
 # make bench   cost per message, codecs and echo servers, as ratios to other libraries
@@ -18,7 +20,7 @@ PYTEST_ARGS ?=
 PURE := $(addprefix tests/,test_buffer.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support testing)
 
-.PHONY: demo test check cover compliance compliance-full fuzz bench clean
+.PHONY: demo test check features cover compliance compliance-full fuzz bench clean
 
 demo:
 	$(PYTHON) -m stelar_runtime_asyncio serve
@@ -31,6 +33,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+features: $(READY)
+	$(BIN)/python -m tests.support.features
 
 cover: $(READY)
 	$(BIN)/coverage run -m pytest -q $(PURE)

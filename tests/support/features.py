@@ -258,7 +258,7 @@ def _marks_of(marked: object) -> Iterator[Any]:
         yield getattr(mark, "mark", mark)  # that of a module is still a decorator
 
 
-def tests_by_row() -> dict[str, list[tuple[str, str]]]:
+def rows_shown() -> dict[str, list[tuple[str, str]]]:
     """File and name of the tests that show each row."""
     tests: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row, file, name in marked_tests():
@@ -274,7 +274,7 @@ def render() -> str:
         "Every test below runs on asyncio, uvloop and trio; where a wire matters, over WebSocket and TCP."
         " `make features` writes this page from the tests' own marks.",
     ]
-    tests = tests_by_row()
+    tests = rows_shown()
     for title, rows in TABLES.items():
         lines += ["", f"## {title}", "", "| | | shown by |", "|---|---|---|"]
         for row, promise in rows.items():
