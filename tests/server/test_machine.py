@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from stelar_proto.errors import HandlerError
-from stelar_proto.server import ConnectContext, Context
+from stelar_proto.server import ConnectContext, Context, RateLimit
 from tests.server.house import House
 from tests.support.memory import RawStream
 from tests.support.strictness import assertions_raised
@@ -69,6 +70,8 @@ class ServerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.house = House()
+        # What the limits let in; who is here when one is lowered may stay.
+        self.allowed_clients, self.allowed_rooms = MAX_CONNECTIONS, 10_000
         hooks = {"on_client_join_room": self.may_join, "on_before_broadcast": self.may_send}
         server = self.server = self.house.serve(
             hooks=hooks,
@@ -139,7 +142,7 @@ class ServerMachine(RuleBasedStateMachine):
         return self.come("ws", "/game", THINKING)
 
     def come(self, wire: str, path: str, patience: float) -> Any:
-        is_full = len(self.ids()) >= MAX_CONNECTIONS
+        is_full = len(self.ids()) >= self.server.get_config().max_connections
         stream = self.open_stream(wire)
         raw = CLIENTS[wire](stream)
         raw.ask(path)
@@ -150,6 +153,16 @@ class ServerMachine(RuleBasedStateMachine):
         client = Client(raw.enter())
         self.everybody.append(client)
         return client
+
+    @rule(client=clients, wire=WIRES)
+    def come_under_a_name_that_somebody_has(self, client: Client, wire: str) -> None:
+        if client.id in self.ids():
+            new_ids = self.server.get_config().generate_client_id
+            self.server.update_config(generate_client_id=lambda: client.id)
+            stream = self.open_stream(wire)
+            CLIENTS[wire](stream).ask("/")
+            assert stream.has_ended
+            self.server.update_config(generate_client_id=new_ids)
 
     @rule(seconds=st.sampled_from([0, THINKING / 2]), resets=st.booleans())
     def ask_for_the_game_and_go(self, seconds: float, resets: bool) -> None:
@@ -204,6 +217,40 @@ class ServerMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.house.loop.advance(seconds)
 
+    # --- Changing ---------------------------------------------------------------------------------------
+
+    @rule(
+        changes=st.fixed_dictionaries(
+            {},
+            optional={
+                "max_connections": st.integers(1, MAX_CONNECTIONS),
+                "max_rooms": st.integers(1, 3),
+                "max_rooms_per_client": st.integers(1, MAX_ROOMS_PER_CLIENT),
+                "slow_consumer": st.sampled_from(["close", "drop_oldest", "drop_newest"]),
+                "outbox_limit": st.sampled_from([1500, 5000]),
+                "inbox_limit": st.integers(1, 3),
+                "heartbeat_interval": st.sampled_from([1.0, 30.0]),
+                "rate_limit": st.sampled_from([None, RateLimit(5, 1.0)]),
+                "max_payload_size": st.sampled_from([1000, 10_000]),
+            },
+        ),
+        is_wrong=st.booleans(),
+    )
+    def change_options(self, changes: dict[str, Any], is_wrong: bool) -> None:
+        before = self.server.get_config()
+        if is_wrong:
+            with pytest.raises(ValueError, match="inbox_limit"):
+                self.server.update_config(**{**changes, "inbox_limit": 0})
+            assert self.server.get_config() == before
+        else:
+            self.server.update_config(**changes)
+            self.note_limits()
+
+    def note_limits(self) -> None:
+        config, rooms = self.server.get_config(), self.server.get_stats().total_rooms
+        self.allowed_clients = max(config.max_connections, len(self.ids()))
+        self.allowed_rooms = max(config.max_rooms, rooms)
+
     # --- Going ------------------------------------------------------------------------------------------
 
     @rule(client=consumes(clients), garbage=st.sampled_from([b"\xff\xff\xff\xff", b"\x81\x01x", b"\0" * 20]))
@@ -236,13 +283,14 @@ class ServerMachine(RuleBasedStateMachine):
     def the_registries_agree(self) -> None:
         server = self.server
         ids = self.ids()
-        assert len(ids) == len(set(ids)) <= MAX_CONNECTIONS
+        assert len(ids) == len(set(ids)) <= self.allowed_clients
         assert set(ids) <= set(self.came)
         assert not set(ids) & set(self.gone)
         stats = server.get_stats()
         assert stats.active_connections == stats.ws_connections + stats.tcp_connections == len(ids)
         assert stats.total_connections == len(self.came)
-        assert stats.total_rooms == len(server.get_rooms()) + len(self.game.get_rooms())
+        assert stats.total_rooms == len(server.get_rooms()) + len(self.game.get_rooms()) <= self.allowed_rooms
+        self.note_limits()
         for namespace in (server, self.game):
             for room in namespace.get_rooms():
                 assert room != "closed"
