@@ -243,17 +243,12 @@ class Peer(Dispatcher):
         self.flush_soon()
 
     def close(self, code: int, reason: str) -> None:
-        if (
-            self.is_pending and self.session.state is State.CONNECTING
-        ):  # only a server that shuts down knows it
+        # One that is not taken in is known only to a server that shuts down.
+        if self.is_pending and self.session.state is State.CONNECTING:
             self.server.admission.shut_out(self)
             self._cancel_work()
         else:
             super().close(code, reason)
-
-    def _cancel_middleware(self) -> None:
-        if self._cancel_work is not None:  # else it is no task, and comes to its end at once
-            self._cancel_work()
 
     def _forget_waiting(self) -> None:
         self.is_pending = False

@@ -502,6 +502,18 @@ def test_what_a_group_of_tasks_raises_is_reported_but_for_what_is_for_the_main_t
     assert [type(error) for error in record.exc_info[1].exceptions] == [SystemExit, ZeroDivisionError]
 
 
+def test_what_is_for_the_main_task_alone_is_not_reported(
+    serving: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(connection: WebSocketConnection) -> None:
+        raise BaseExceptionGroup("tasks", [KeyboardInterrupt()])
+
+    serving.serve(fail)
+    with pytest.raises(BaseExceptionGroup):
+        serving.server.connect("ws").send(UPGRADE)
+    assert errors_in(caplog) == []
+
+
 def test_a_handler_may_stop_the_server_it_runs_in(serving: House) -> None:
     async def stop(connection: WebSocketConnection) -> None:
         await serving.server.stop()

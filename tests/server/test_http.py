@@ -149,6 +149,11 @@ def test_a_preflight_is_answered_without_a_body() -> None:
     }
 
 
+def test_a_preflight_that_asks_for_no_headers_is_told_of_none() -> None:
+    _, (_, headers, _) = ask_health(b"Origin: https://a.example", method=b"OPTIONS")
+    assert (headers[SHARED], "Access-Control-Allow-Headers" in headers) == ("*", False)
+
+
 def test_a_preflight_of_another_origin_allows_nothing() -> None:
     _, (status, headers, _) = ask_health(
         b"Origin: https://b.example", method=b"OPTIONS", allowed_origins=["https://a.example"]
