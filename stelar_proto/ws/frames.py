@@ -7,10 +7,12 @@ whole, well-formed frame of a chunk and stops at the first byte that is anything
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from io import BytesIO
 from struct import Struct
+from sys import byteorder
 from typing import NamedTuple
 
 from stelar_proto.errors import MessageTooBig, WebSocketError
@@ -142,6 +144,9 @@ _SHORT_MESSAGES = (
 )
 
 
+_KEYS_SIZE = 1024  # bytes of entropy that are drawn at once
+
+
 class MaskingEncoder:
     """What a client sends with: frames whose keys are four unpredictable bytes each (section 5.3).
 
@@ -153,11 +158,9 @@ class MaskingEncoder:
 
     __slots__ = ("_entropy", "_keys")
 
-    _BLOCK = Struct(">64I")
-
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._keys: list[int] = []
+        self._keys = array("I")
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a whole message as one frame: what :meth:`encode_frame` does, faster if it is short.
@@ -181,12 +184,15 @@ class MaskingEncoder:
         keys = self._keys or self._draw()
         return encode_frame(opcode, payload, fin, mask=keys.pop().to_bytes(4))
 
-    def _draw(self) -> list[int]:
-        size = self._BLOCK.size
-        block = self._entropy(size)
-        if len(block) != size:
-            raise ValueError(f"entropy({size}) has to return {size} bytes, it returned {len(block)}")
-        self._keys = list(self._BLOCK.unpack(block))
+    def _draw(self) -> array[int]:
+        block = self._entropy(_KEYS_SIZE)
+        if len(block) != _KEYS_SIZE:
+            raise ValueError(
+                f"entropy({_KEYS_SIZE}) has to return {_KEYS_SIZE} bytes, it returned {len(block)}"
+            )
+        self._keys = array("I", block)
+        if byteorder == "little":
+            self._keys.byteswap()
         return self._keys
 
 

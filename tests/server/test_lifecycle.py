@@ -494,3 +494,14 @@ def test_a_tracker_that_is_told_of_the_last_client_is_waited_for_a_moment(house:
     house.connect(wire)
     house.loop.run(house.server.stop())
     assert log == ["add 192.0.2.1", "remove 192.0.2.1"]
+
+
+def test_a_loop_that_stood_still_drops_no_client(house: House, wire: str) -> None:
+    server = house.serve(heartbeat_interval=10, heartbeat_timeout=5)
+    house.connect(wire)
+    house.loop.advance(10)  # it is asked for a sign of life
+    house.loop.now += 100
+    house.loop.advance(0)
+    assert server.get_clients() == ["c1"]
+    house.loop.advance(5)
+    assert server.get_clients() == []

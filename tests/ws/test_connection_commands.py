@@ -246,7 +246,7 @@ def test_a_client_with_a_broken_source_of_entropy_says_so_and_sends_nothing() ->
     conn.request_upgrade("ws://localhost/chat")
     conn.receive_data(RESPONSE)
     conn.data_to_send()
-    with pytest.raises(ValueError, match=r"entropy\(256\) has to return 256 bytes, it returned 0"):
+    with pytest.raises(ValueError, match=r"entropy\(1024\) has to return 1024 bytes, it returned 0"):
         conn.send_text("x")
     assert conn.data_to_send() == b""
 

@@ -83,15 +83,15 @@ def test_masking_keys_are_drawn_in_blocks_and_never_used_twice() -> None:
         frames.append(encoder.encode_frame(Opcode.PING, b""))
     keys = [read_header(frame, 0, True, NO_LIMIT) for frame in frames]
     assert len({header.mask for header in keys if header is not None}) == 600
-    assert drawn == [256] * 10
+    assert drawn == [1024] * 3
 
 
-@pytest.mark.parametrize("returned", [0, 4, 255, 257])
+@pytest.mark.parametrize("returned", [0, 4, 1023, 1025])
 def test_a_source_of_another_number_of_bytes_than_asked_is_refused(returned: int) -> None:
     encoder = MaskingEncoder(lambda _: bytes(returned))
     for encode in (encoder.encode_message, encoder.encode_frame) * 2:
         with pytest.raises(
-            ValueError, match=rf"entropy\(256\) has to return 256 bytes, it returned {returned}"
+            ValueError, match=rf"entropy\(1024\) has to return 1024 bytes, it returned {returned}"
         ):
             encode(Opcode.TEXT, b"")
 
@@ -131,7 +131,7 @@ def test_a_length_takes_the_fewest_bytes(size: int, header: bytes, masked_header
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
 def test_a_client_s_frame_is_masked_with_the_key_in_its_head(opcode: Opcode) -> None:
     """Of every size of a short frame, and with keys that begin with zeros or have all bits set."""
-    drawn = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\x01\x80", MASK] * 16
+    drawn = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\x01\x80", MASK] * 64
     encoder = MaskingEncoder(lambda _: b"".join(drawn))
     payload = bytes(range(255, 0, -1))
     for size in [*range(131), 255]:
