@@ -335,6 +335,33 @@ def test_a_handler_that_is_cancelled_behind_its_client_leaves_the_rest_to_the_ot
     assert log == [1, "gone"]
 
 
+def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_owes_no_answer(house: House, wire: str) -> None:
+    server = house.serve()
+
+    @server.on("fail")
+    async def fail(ctx: Context) -> None:
+        await house.loop.sleep(1)
+        raise Cancelled  # as above
+
+    @server.on_ack("answered")
+    async def answer_first(ctx: Context) -> None:
+        ctx.ack("b", 1)
+        await fail(ctx)
+
+    server.on_ack("failed", fail)
+    server.on_ack("later", lambda ctx: "here")
+    client = house.connect(wire)
+    client.say("fail")
+    client.stream.send(client.request("a", "failed") + client.request("b", "answered"))
+    client.stream.send(client.request("c", "later"))
+    house.loop.advance(3)
+    assert client.heard() == [
+        ("error", "a", "HANDLER_ERROR", "the handler failed", None),
+        ("answer", "b", 1, None),
+        ("answer", "c", "here", None),
+    ]
+
+
 # --- Callbacks ----------------------------------------------------------------------------------------------
 
 
