@@ -18,7 +18,7 @@ from stelar_proto.errors import StateError
 from .deadlines import Deadlines
 from .endpoint import Endpoint
 from .events import Closed
-from .handlers import H, Handler, check_handler, is_awaitable
+from .handlers import FAULTS, H, Handler, check_handler, is_awaitable
 from .places import Place
 from .runtime import Runtime, Transport, WaitableEvent
 
@@ -309,7 +309,7 @@ class Lifecycle(ABC, Generic[P]):
                     result = callback()
                     if is_awaitable(result):
                         await result
-                except Exception:
+                except FAULTS:
                     self.logger.exception("the callback %r of on_shutdown raised", callback)
         finally:
             done.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stelar_proto.channel import State
+from stelar_proto.channel.handlers import FAULTS
 from stelar_proto.session import Deferred
 from stelar_proto.ws import Request
 
@@ -97,7 +98,7 @@ class Admission:
         peer.is_pending = True
         try:
             rest = chain.run()
-        except Exception:  # which was reported, and is remembered
+        except FAULTS:  # which was reported, and is remembered
             rest = None
         return self._decide(peer, chain) if rest is None else self._await_middleware(peer, chain, rest)
 
@@ -105,7 +106,7 @@ class Admission:
         greeting = None
         try:
             await rest
-        except Exception:  # as above
+        except FAULTS:  # as above
             pass
         finally:  # cancelled: that it did not come to its end is remembered, too
             greeting = self._decide(peer, chain)

@@ -8,7 +8,7 @@ from logging import Logger
 from typing import Any
 
 from stelar_proto.channel import Runtime, WaitableEvent
-from stelar_proto.channel.handlers import is_awaitable
+from stelar_proto.channel.handlers import FAULTS, is_awaitable
 
 SWEEP_INTERVAL = 60.0
 """Seconds between two calls of ``cleanup()``."""
@@ -44,7 +44,7 @@ class Background:
         """Call ``function``, and await what it returns in a task of its own if it has to be."""
         try:
             result = function(*arguments)
-        except Exception:
+        except FAULTS:
             self._logger.exception("%s raised", name)
             return
         if is_awaitable(result):
@@ -55,7 +55,7 @@ class Background:
     async def _finish(self, name: str, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception:
+        except FAULTS:
             self._logger.exception("%s raised", name)
         finally:
             self._end_one()

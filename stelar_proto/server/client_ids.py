@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Container
 from logging import Logger
 
+from stelar_proto.channel.handlers import FAULTS
+
 MAX_ID_SIZE = 256
 
 
@@ -27,7 +29,7 @@ def new_client_id(
         return str(uuid.UUID(bytes=entropy(16), version=4))
     try:
         client_id = generate()
-    except Exception:
+    except FAULTS:
         logger.exception("generate_client_id raised; the client is refused")
         return None
     problem = _problem_of(client_id)

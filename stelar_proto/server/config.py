@@ -176,10 +176,16 @@ class ServerConfig(Options):
         return Options.is_custom(self, name) and (default is None or getattr(self, name) != default)
 
     def _place_problems(self) -> list[str]:
-        return [
+        problems = [
             *place_problems(host=self.host, port=self.port, unix_path=self.unix_path, sock=self.sock),
             *place_problems(host=self.tcp_host, port=self.tcp_port, sock=self.tcp_sock, prefix="tcp_"),
         ]
+        if self.tcp_port is None and self.tcp_sock is None:  # then these would be without effect
+            if self.tcp_host is not None:
+                problems.append("tcp_host needs a tcp_port: without one there is no TCP")
+            if self.proxy_protocol is True:
+                problems.append("proxy_protocol needs a tcp_port or tcp_sock: it concerns TCP only")
+        return problems
 
     def _path_problems(self) -> list[str]:
         return [
@@ -194,10 +200,13 @@ class ServerConfig(Options):
             for name in _COUNTS
             if not (type(value := getattr(self, name)) is int and value > 0)
         ]
-        if not isinstance(self.graceful_shutdown, bool):
-            problems.append(f"graceful_shutdown must be True or False, not {self.graceful_shutdown!r}")
+        problems += [
+            f"{name} must be True or False, not {value!r}"
+            for name in ("graceful_shutdown", "announce_id", "proxy_protocol")
+            if not isinstance(value := getattr(self, name), bool)
+        ]
         timeout = self.shutdown_timeout
-        if not (isinstance(timeout, int | float) and timeout >= 0):
+        if not (type(timeout) in (int, float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
         return problems
 
@@ -232,8 +241,6 @@ class ServerConfig(Options):
             yield from (f"trusted_proxies: {problem}" for problem in problems)
             if self.proxy_protocol and not parsed and not problems:
                 yield "proxy_protocol needs trusted_proxies: nobody else's header would be believed"
-        if type(self.proxy_protocol) is not bool:
-            yield f"proxy_protocol must be true or false, not {self.proxy_protocol!r}"
         yield from _missing_methods("ip_tracker", self.ip_tracker, _TRACKER_METHODS)
 
     def _set(self, name: str, value: object) -> None:

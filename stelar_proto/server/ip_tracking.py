@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from stelar_proto.channel.handlers import FAULTS
 from stelar_proto.session import Deferred
 from stelar_proto.ws import Request
 
@@ -157,7 +158,7 @@ class Gate:
                 return
             try:
                 await outcome(tracker.add(place.ip))
-            except Exception:
+            except FAULTS:
                 self._logger.exception("ip_tracker.add raised")
             finally:  # cancelled too: nobody knows how far it came
                 place.is_counted = True
@@ -179,6 +180,6 @@ class Gate:
     async def _may_enter(self, tracker: IpTracker, ip: str) -> bool:
         try:
             return bool(await outcome(tracker.check(ip)))
-        except Exception:
+        except FAULTS:
             self._logger.exception("ip_tracker.check raised; the connection may come")
             return True

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from logging import Logger
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stelar_proto.channel.handlers import is_awaitable
+from stelar_proto.channel.handlers import FAULTS, is_awaitable
 from stelar_proto.errors import StateError
 from stelar_proto.session import Deferred
 
@@ -123,7 +123,7 @@ class MiddlewareChain:
         self._is_through = False
         self._is_decided = False
         self._rejection: Refusal | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def run(self, index: int = 0) -> Deferred | None:
         """Call the middleware from ``index`` on until one is to be awaited; return the rest then.
@@ -137,7 +137,7 @@ class MiddlewareChain:
             self._under_way += 1
             try:
                 result = middleware(self._context, step)
-            except Exception as error:
+            except FAULTS as error:
                 self._report(middleware, error)
                 raise
             is_plain = result is None or (result is step and step.is_due)  # which `return next()` is, too
@@ -153,7 +153,7 @@ class MiddlewareChain:
     async def _finish(self, middleware: Middleware, result: Awaitable[object], step: Next) -> None:
         try:
             await result
-        except Exception as error:
+        except FAULTS as error:
             self._report(middleware, error)
             raise
         self._under_way -= 1
@@ -161,7 +161,7 @@ class MiddlewareChain:
         if rest is not None:
             await rest
 
-    def _report(self, middleware: Middleware, error: Exception) -> None:
+    def _report(self, middleware: Middleware, error: BaseException) -> None:
         if error is not self._error:  # which comes by once more when the one in front lets it through
             self._error = error
             name = getattr(middleware, "__qualname__", repr(middleware))

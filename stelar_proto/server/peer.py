@@ -225,7 +225,7 @@ class Peer(Dispatcher):
     def _goes_on_when_cancelled(self) -> bool:
         if self.server.is_cut:
             self._abandon()
-        return self.server.is_cut or self.transport is None  # nothing else will come in
+        return True  # it was cancelled alone, and must not hold up what stands behind it
 
     def begin(self) -> None:
         """The connection is there: it is counted, and over TCP, which knows no handshake, asks to come in."""
@@ -322,6 +322,13 @@ class Peer(Dispatcher):
             answer = await result
         except FAULTS as error:
             self._handler_raised(handler, error, (context,))
+        except GeneratorExit:  # the loop has ended
+            raise
+        except BaseException:  # cancelled: for example because it awaited a task that somebody cancelled
+            reply = context._reply
+            if reply is not None and not reply.given:
+                reply.give_failure()
+            raise
         else:
             self._give(handler, answer, context)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from logging import Logger
 from typing import TYPE_CHECKING
 
-from stelar_proto.channel.handlers import is_awaitable
+from stelar_proto.channel.handlers import FAULTS, is_awaitable
 from stelar_proto.messages import AckRequest, Invalid, Join, Leave
 from stelar_proto.session import Deferred
 from stelar_proto.session import Event as SessionEvent
@@ -74,7 +74,7 @@ class Throttle:
             return self._exceed(peer, event, name)
         try:
             allowed = limiter.check(peer.id)
-        except Exception as error:
+        except FAULTS as error:
             self._report(error)
             return peer.handle_counted(event)
         if not isinstance(allowed, bool) and is_awaitable(allowed):
@@ -89,13 +89,13 @@ class Throttle:
         try:
             is_allowed = bool(await answer)
             self._is_failing = False
-        except Exception as error:
+        except FAULTS as error:
             self._report(error)
         rest = peer.handle_counted(event) if is_allowed else self._exceed(peer, event, name)
         if rest is not None:
             await rest
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> None:
         if not self._is_failing:  # it may well fail for every message
             self._is_failing = True
             self._logger.error("rate_limiter.check raised; messages pass", exc_info=error)

@@ -54,4 +54,8 @@ class SessionConfig(ChannelConfig):
         if not problems and not _SMALLEST_FRAME_LIMIT <= self.max_frame_size <= LARGEST_FRAME_SIZE:
             allowed = f"from {_SMALLEST_FRAME_LIMIT} to {LARGEST_FRAME_SIZE}"
             problems.append(f"max_frame_size must be {allowed}, not {self.max_frame_size}")
+        missing = [name for name in ("dumps", "loads") if not callable(getattr(self.serializer, name, None))]
+        if missing:
+            has_no = f"{self.serializer!r} has no {' and no '.join(missing)}"
+            problems.append(f"serializer must have the methods dumps and loads; {has_no}")
         return problems

@@ -55,7 +55,12 @@ class AsyncLimiter(Limiter):
 
 
 class Tracker:
-    """A tracker that allows :attr:`limit` connections; what :attr:`broken` names raises when it is done."""
+    """A tracker that allows :attr:`limit` connections.
+
+    What :attr:`broken` names raises :attr:`error` when it is done.
+    """
+
+    error: type[BaseException] = RuntimeError
 
     def __init__(self, limit: int = 2, *broken: str) -> None:
         self.limit = limit
@@ -66,7 +71,7 @@ class Tracker:
     def _done(self, name: str) -> None:
         self.calls.append(name)
         if name in self.broken:
-            raise RuntimeError(f"{name} is broken")
+            raise self.error(f"{name} is broken")
 
     def check(self, ip: str) -> Any:
         self._done("check")

@@ -151,11 +151,12 @@ def test_an_id_that_is_taken_refuses_the_second_client(
     assert house.connect(wire).id == "ana"
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 def test_a_generator_that_raises_refuses_the_client(
-    house: House, wire: str, caplog: pytest.LogCaptureFixture
+    house: House, wire: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def generate() -> str:
-        raise RuntimeError("no more ids")
+        raise error("no more ids")
 
     house.serve(generate_client_id=generate)
     assert_refused(refusal(house, wire), wire, 500, "No client id")

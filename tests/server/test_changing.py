@@ -51,9 +51,9 @@ def test_all_problems_are_named_at_once_and_nothing_changes(house: House) -> Non
     before = server.get_config()
     with pytest.raises(
         ValueError,
-        match=r"no option 'prot'; port cannot change any more.*; max_rooms must .*; close_timeout must ",
+        match=r"no option 'prot'; port cannot change.*; max_rooms .*; close_timeout must.*; serializer must",
     ):
-        server.update_config(prot=1, port=1, max_rooms=0, close_timeout=0, max_connections=1)
+        server.update_config(prot=1, port=1, max_rooms=0, close_timeout=0, serializer=5, max_connections=1)
     assert server.get_config() is before
     assert server.config.max_connections == 10_000
 
@@ -237,8 +237,12 @@ def test_a_snapshot_tells_what_is_custom(house: House) -> None:
         ({"trusted_proxies": "10.0.0.0/8"}, r"trusted_proxies must be several networks, such as \['10"),
         ({"trusted_proxies": 5}, r"trusted_proxies must be several networks"),
         ({"trusted_proxies": ["x", "::1", "y"]}, r"'x' is no network.*; trusted_proxies: 'y' is no network"),
-        ({"proxy_protocol": 1, "trusted_proxies": ["::1"]}, r"proxy_protocol must be true or false, not 1"),
+        ({"proxy_protocol": 1, "trusted_proxies": ["::1"]}, r"proxy_protocol must be True or False, not 1"),
         ({"proxy_protocol": True}, r"proxy_protocol needs trusted_proxies: nobody else's header"),
+        (
+            {"proxy_protocol": True, "trusted_proxies": ["::1"]},
+            r"proxy_protocol needs a tcp_port or tcp_sock: it concerns TCP only",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_words(options: dict[str, Any], words: str) -> None:
@@ -247,6 +251,6 @@ def test_what_makes_no_sense_is_refused_with_words(options: dict[str, Any], word
 
 
 def test_networks_are_taken_from_any_iterable() -> None:
-    config = ServerConfig(trusted_proxies=iter(["10.0.0.0/8", "::1"]), proxy_protocol=True)
+    config = ServerConfig(trusted_proxies=iter(["10.0.0.0/8", "::1"]), max_rooms=3)
     assert [str(network) for network in config.proxy_networks] == ["10.0.0.0/8", "::1/128"]
     assert config.changed({"max_rooms": 5}).proxy_networks == config.proxy_networks

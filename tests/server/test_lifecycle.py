@@ -335,6 +335,33 @@ def test_a_handler_that_is_cancelled_behind_its_client_leaves_the_rest_to_the_ot
     assert log == [1, "gone"]
 
 
+def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_is_answered(house: House, wire: str) -> None:
+    server = house.serve()
+
+    @server.on("fail")
+    async def fail(ctx: Context) -> None:
+        await house.loop.sleep(1)
+        raise Cancelled  # as above
+
+    @server.on_ack("answered")
+    async def answer_first(ctx: Context) -> None:
+        ctx.ack("b", 1)
+        await fail(ctx)
+
+    server.on_ack("failed", fail)
+    server.on_ack("later", lambda ctx: "here")
+    client = house.connect(wire)
+    client.say("fail")
+    client.stream.send(client.request("a", "failed") + client.request("b", "answered"))
+    client.stream.send(client.request("c", "later"))
+    house.loop.advance(3)
+    assert client.heard() == [
+        ("error", "a", "HANDLER_ERROR", "the handler failed", None),
+        ("answer", "b", 1, None),
+        ("answer", "c", "here", None),
+    ]
+
+
 # --- Callbacks ----------------------------------------------------------------------------------------------
 
 
@@ -354,7 +381,7 @@ def test_callbacks_come_behind_the_last_client_in_order_each_time(
     @house.server.on_shutdown
     def plain() -> None:
         log.append("plain")
-        raise ZeroDivisionError
+        raise SystemExit
 
     house.server.on_shutdown(lambda: log.append("last"))
     for _ in range(2):

@@ -246,18 +246,25 @@ def test_the_applications_tracker_decides_and_counts(
     assert tracker.counts == {ADDRESS: 0}
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("make", [Tracker, AsyncTracker])
 @pytest.mark.parametrize("broken", ["check", "add", "remove", "cleanup"])
 def test_a_tracker_that_raises_is_reported_and_refuses_nobody_and_counts_return_to_zero(
-    house: House, wire: str, make: type[Tracker], broken: str, caplog: pytest.LogCaptureFixture
+    house: House,
+    wire: str,
+    make: type[Tracker],
+    broken: str,
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     tracker = make(2, broken)
+    tracker.error = error
     house.serve(ip_tracker=tracker, heartbeat_interval=None)
     client = connect(house, wire)
     house.loop.advance(60)
     house.leave(client)
     assert tracker.counts == {ADDRESS: 0}
-    assert [str(error) for error in raised(caplog.records)] == [f"{broken} is broken"]
+    assert [str(each) for each in raised(caplog.records)] == [f"{broken} is broken"]
     assert f"ip_tracker.{broken} raised" in caplog.text
     assert tracker.calls == ["check", "add", "cleanup", "remove"]
 

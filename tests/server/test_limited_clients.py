@@ -302,19 +302,24 @@ def test_a_limiter_that_hangs_holds_its_client_only_which_is_read_no_more(house:
     assert other.stream.transport.is_reading
 
 
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
 @pytest.mark.parametrize("make", [Limiter, AsyncLimiter])
 def test_a_limiter_that_raises_is_reported_once_and_messages_pass_until_it_works_again(
-    house: House, wire: str, make: type[Limiter], caplog: pytest.LogCaptureFixture
+    house: House,
+    wire: str,
+    make: type[Limiter],
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(key: str) -> bool:
-        raise ConnectionError("the database is gone")
+        raise error("the database is gone")
 
     limiter = make(fail)
     house.serve(rate_limiter=limiter)
     seen, client = collect(house), house.connect(wire)
     client.stream.send(events(client, 5))
     assert seen == [0, 1, 2, 3, 4]
-    assert [str(error) for error in raised(caplog.records)] == ["the database is gone"]
+    assert [str(each) for each in raised(caplog.records)] == ["the database is gone"]
     limiter.allow = lambda key: True
     client.say("x")
     limiter.allow = fail
@@ -364,18 +369,23 @@ def test_an_async_limiter_is_asked_how_many_and_what_it_said_last_is_told(house:
     house.loop.run_until_idle()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit("broken")], ids=repr)
 @pytest.mark.parametrize("method", ["reset", "cleanup", "size"])
 @pytest.mark.parametrize("make", [Limiter, AsyncLimiter])
 def test_whatever_a_limiter_raises_is_reported_and_hurts_nobody(
-    house: House, make: type[Limiter], method: str, caplog: pytest.LogCaptureFixture
+    house: House,
+    make: type[Limiter],
+    method: str,
+    error: BaseException,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     limiter = make()
 
     def fail(*arguments: Any) -> Any:
-        raise RuntimeError("broken")
+        raise error
 
     async def fail_later(*arguments: Any) -> Any:
-        raise RuntimeError("broken")
+        raise error
 
     setattr(limiter, method, fail if make is Limiter else fail_later)
     server = house.serve(rate_limiter=limiter)
@@ -383,7 +393,7 @@ def test_whatever_a_limiter_raises_is_reported_and_hurts_nobody(
     house.loop.advance(60)
     assert server.get_stats().rate_limiter_entries == 0
     house.loop.run_until_idle()
-    assert [str(error) for error in raised(caplog.records)] == ["broken"]
+    assert raised(caplog.records) == [error]
     assert f"rate_limiter.{method} raised" in caplog.text
 
 

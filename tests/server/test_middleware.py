@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -272,6 +273,15 @@ async def raises_later(ctx: ConnectContext, go_on: Next) -> None:
     raise RuntimeError("secret")
 
 
+def exits(ctx: ConnectContext, go_on: Next) -> None:
+    sys.exit("secret")
+
+
+async def exits_later(ctx: ConnectContext, go_on: Next) -> None:
+    await go_on()
+    sys.exit("secret")
+
+
 def calls_next_twice(ctx: ConnectContext, go_on: Next) -> None:
     go_on()
     go_on()
@@ -308,6 +318,8 @@ FORBIDDEN, FAILED = (403, "Forbidden"), (500, "Internal server error")
         (rejects_and_raises, (401, "who are you?"), "secret"),
         (raises, FAILED, "secret"),
         (raises_later, FAILED, "secret"),
+        (exits, FAILED, "secret"),
+        (exits_later, FAILED, "secret"),
         (calls_next_twice, FAILED, "next() was called already; a middleware lets a client on once"),
         (rejects_twice, (401, "once"), "reject() cannot turn the client away: it was rejected already"),
         (lets_on_whom_it_rejected, (401, "no"), "next() cannot let the client on: it was rejected already"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, nan
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_frame_has_room_for_an_error_and_a_length_that_the_wire_can_say() -> N
     for size in (11, 2**32):
         with pytest.raises(ValueError, match=f"max_frame_size must be from 12 to 4294967295, not {size}"):
             SessionConfig(max_frame_size=size)
+
+
+@pytest.mark.parametrize(
+    ("serializer", "words"),
+    [(None, "None has no dumps and no loads"), (SimpleNamespace(dumps=str, loads=5), ".* has no loads")],
+)
+def test_a_serializer_goes_both_ways(serializer: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"serializer must have the methods dumps and loads; {words}"):
+        SessionConfig(serializer=serializer)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
