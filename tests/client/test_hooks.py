@@ -63,9 +63,13 @@ def test_what_a_hook_lets_pass_waits_for_a_server_that_does_not_read(house: Hous
     client = hooked(house, "on_before_emit", lambda **_: None, outbox_limit=200_000)
     server = house.connect(client)
     server.stream.stop_reading()
-    with pytest.raises(StateError, match=r"the outbox is full .*: await drain\(\)"):
+
+    def emit_too_much() -> None:
         for number in range(1000):
             client.emit("x", [number, "y" * 50_000])
+
+    with pytest.raises(StateError, match=r"the outbox is full .*: await drain\(\)"):
+        emit_too_much()
     count = client.get_messages_sent() + client.get_queue_size()
     assert client.get_queue_size() > 0
     server.stream.read_on()
