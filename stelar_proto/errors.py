@@ -244,7 +244,10 @@ class MessageDropped(StelarError):
     """
 
     def __init__(self, reason: str, *, event: str | None = None, count: int = 1) -> None:
-        subject = f"{count} messages were" if event is None else f"a message of {event!r} was"
+        if event is not None:
+            subject = f"a message of {event!r} was"
+        else:
+            subject = "a message was" if count == 1 else f"{count} messages were"
         super().__init__(f"{subject} dropped: {reason}")
         self.reason = reason
         self.event = event

@@ -1,5 +1,6 @@
 """stelar on trio: servers and clients, and plain WebSocket."""
 
+from stelar_proto.client import ClientConfig, MessageStream, Received
 from stelar_proto.errors import (
     AckTimeout,
     ConnectError,
@@ -12,9 +13,19 @@ from stelar_proto.errors import (
     SlowConsumer,
     StateError,
     StelarError,
+    UpgradeRefused,
 )
 from stelar_proto.plain import PerMessageDeflate, WebSocketConnection
-from stelar_proto.server import ClientInfo, ConnectContext, Context, HttpResponse, Namespace, RateLimit, Stats
+from stelar_proto.server import (
+    ClientInfo,
+    ConnectContext,
+    Context,
+    HttpResponse,
+    Namespace,
+    RateLimit,
+    ServerConfig,
+    Stats,
+)
 
 from .client import StelarClient
 from .server import StelarServer
@@ -22,6 +33,7 @@ from .websocket import WebSocketServer, connect_websocket, serve_websocket
 
 __all__ = [
     "AckTimeout",
+    "ClientConfig",
     "ClientInfo",
     "ConnectContext",
     "ConnectError",
@@ -32,16 +44,20 @@ __all__ = [
     "HttpResponse",
     "MessageDropped",
     "MessageError",
+    "MessageStream",
     "Namespace",
     "PerMessageDeflate",
     "RateLimit",
+    "Received",
     "RemoteError",
+    "ServerConfig",
     "SlowConsumer",
     "StateError",
     "Stats",
     "StelarClient",
     "StelarError",
     "StelarServer",
+    "UpgradeRefused",
     "WebSocketConnection",
     "WebSocketServer",
     "connect_websocket",

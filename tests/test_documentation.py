@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -40,10 +39,10 @@ def server_of_the_readme(runtime: str) -> Any:
     return namespace["server"]
 
 
-async def client_of_the_readme(url: str, client_class: type, shown: list[Any]) -> None:
-    body = textwrap.indent(BLOCKS[1].replace('"localhost:3000"', repr(url)), "    ")
-    namespace: dict[str, Any] = {"StelarClient": client_class, "print": shown.append}
-    exec(f"async def main():\n{body}", namespace)
+async def client_of_the_readme(url: str, runtime: str, shown: list[Any]) -> None:
+    source = BLOCKS[1].replace("asyncio.run(", "# ").replace('"localhost:3000"', repr(url))
+    namespace: dict[str, Any] = {"print": shown.append}
+    exec(source.replace("stelar_runtime_asyncio", f"stelar_runtime_{runtime}"), namespace)
     await namespace["main"]()
 
 
@@ -54,7 +53,7 @@ def test_the_first_program_of_the_readme_works_on_asyncio(wire: str) -> None:
         async with server, asyncio.timeout(10):
             port = server.get_port() if wire == "ws" else server.get_tcp_port()
             url = f"{wire}://localhost:{port}"
-            await client_of_the_readme(url, stelar_runtime_asyncio.StelarClient, shown)
+            await client_of_the_readme(url, "asyncio", shown)
 
     shown: list[Any] = []
     asyncio.run(main())
@@ -69,7 +68,7 @@ def test_the_first_program_of_the_readme_works_on_trio(wire: str) -> None:
             async with server:
                 port = server.get_port() if wire == "ws" else server.get_tcp_port()
                 url = f"{wire}://localhost:{port}"
-                await client_of_the_readme(url, stelar_runtime_trio.StelarClient, shown)
+                await client_of_the_readme(url, "trio", shown)
 
     shown: list[Any] = []
     trio.run(main)
@@ -102,6 +101,18 @@ def test_the_programs_of_the_guides_run(program: str, runtime: str) -> None:
     namespace: dict[str, Any] = dict(vars(package))
     exec(program, namespace)
     asyncio.run(namespace["main"]()) if runtime == "asyncio" else trio.run(namespace["main"])
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))])
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        path = (ROOT / document).parent / target if target else ROOT / document
+        assert path.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in anchors, (target, heading)
 
 
 def test_the_guide_tells_of_every_option_of_a_server_when_a_change_of_it_holds() -> None:

@@ -274,7 +274,7 @@ class Channel(ABC):
     def _end(self, end: Closed) -> None:
         """Enter CLOSED, once; ``end`` is the last event, as soon as there is a call to return it."""
         if self.state is not State.CLOSED:
-            self._end_event = end
+            self._end_event = end._replace(code=int(end.code))  # an enum prints as its name
             self._enter(State.CLOSED)
 
     def _flush_codec(self) -> None:

@@ -106,6 +106,8 @@ class ClientApplication(ClientSending):
             StateError: the client is disconnected.
             ValueError: an argument makes no sense.
         """
+        if self._state == "disconnected":  # the loop may run on; nothing would end the iteration
+            raise self.no_connection()
         stream = MessageStream(self.runtime, limit, slow_consumer)
         self.streams.add(stream)
         self.has_streams = True

@@ -16,6 +16,14 @@ from stelar_proto.ws import CompressionOption, Headers, choose_compression
 
 from .hooks import Hooks, hook_problems
 
+_SWITCHES = (
+    "reconnection",
+    "retry_first_connect",
+    "retry_refused",
+    "accept_npm_handshake",
+    "reject_unauthorized",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
@@ -91,11 +99,16 @@ class ClientConfig:
         if self.mode not in (None, "ws", "tcp"):
             problems.append(f"mode must be 'ws' or 'tcp', not {self.mode!r}")
         problems += self._number_problems()
+        problems += [
+            f"{name} must be True or False, not {value!r}"
+            for name in _SWITCHES
+            if type(value := getattr(self, name)) is not bool  # "no" would be yes
+        ]
         if self.tls not in (None, True, False) and not hasattr(self.tls, "wrap_bio"):
             problems.append(f"tls must be an ssl.SSLContext, or True, not {self.tls!r}")
         if self.custom_reconnect_delay is not None and not callable(self.custom_reconnect_delay):
             problems.append(f"custom_reconnect_delay must be a function, not {self.custom_reconnect_delay!r}")
-        for check in (self.session_config, lambda: Headers(self.headers)):
+        for check in (self.session_config, self._check_headers):
             try:
                 check()
             except (TypeError, ValueError) as error:
@@ -105,6 +118,12 @@ class ClientConfig:
         # What was handed in may change later; these options do not.
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         object.__setattr__(self, "hooks", MappingProxyType(dict(self.hooks)))
+
+    def _check_headers(self) -> None:
+        if not isinstance(self.headers, Mapping):  # which may hold a password: its type is enough
+            kind = type(self.headers).__name__
+            raise TypeError(f"headers must be a mapping, such as {{'Authorization': '…'}}, not {kind}")
+        Headers(self.headers)
 
     def _number_problems(self) -> list[str]:
         problems = []

@@ -145,8 +145,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
 
     def _demand_idle(self) -> None:
         link = self._link
-        if self._state == "reconnecting":
-            raise StateError(f"the client is reconnecting to {self.target.url} already: disconnect() first")
+        if self._state in ("connecting", "reconnecting"):
+            raise StateError(f"the client is {self._state} to {self.target.url} already: disconnect() first")
         if self._state != "disconnected" or (link is not None and link.session.state is not State.CLOSED):
             raise StateError(f"there is a connection to {self.target.url} already: disconnect() first")
 

@@ -178,9 +178,16 @@ class Link(Dispatcher):
         """Have ``item`` sent behind what waits.
 
         Raises:
+            MessageError: it was accepted for another wire or other limits, and cannot be sent over this one.
             StateError: too much waits.
         """
         queue = self._client.queue
+        if not (queue.size or self._joins):
+            frame = self._frame_of(item)
+            if self.session.outbox.has_room_for(frame):  # so it does not wait at all
+                self.session.send_frame(frame, droppable=False)
+                self.flush_soon()
+                return
         if queue.size + item.size > self.session.config.outbox_limit:
             raise StateError(f"the outbox is full ({queue.size} bytes): await drain() before sending more")
         queue.append(item)

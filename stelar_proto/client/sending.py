@@ -134,6 +134,9 @@ class ClientSending(ClientReporting):
 
     def no_connection(self) -> StateError:
         """Return the error that says so."""
+        if self._state in ("connecting", "reconnecting"):
+            words = "one is being made; the event 'connect' tells when it is there"
+            return StateError(f"there is no connection to {self.target.url} yet: {words}")
         return StateError(f"there is no connection to {self.target.url}: await connect() first")
 
     def _submit(self, message: Event | Binary | AckRequest, data: Any) -> None:

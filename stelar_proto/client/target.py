@@ -53,9 +53,12 @@ def parse_target(url: str | int, *, mode: str | None = None, secure: bool = Fals
     Raises:
         ValueError: the URL makes no sense, or contradicts ``mode`` or ``secure``. The message does not repeat
             the URL, which may hold a password.
+        TypeError: it is neither a str nor an int.
     """
     if mode not in (None, "ws", "tcp"):
         raise ValueError(f"mode must be 'ws' or 'tcp', not {mode!r}")
+    if isinstance(url, bool) or not isinstance(url, str | int):
+        raise TypeError(f"a URL is a str, or an int for a port of this machine, not {type(url).__name__}")
     text = f"localhost:{url}" if isinstance(url, int) else url.strip()
     if text.isdecimal():
         text = f"localhost:{text}"

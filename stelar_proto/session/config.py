@@ -48,6 +48,10 @@ class SessionConfig(ChannelConfig):
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("max_payload_size", "max_frame_size", "max_pending_acks"))
+        missing = [name for name in ("dumps", "loads") if not callable(getattr(self.serializer, name, None))]
+        if missing:
+            words = "serializer must have dumps(value) and loads(data)"
+            problems.append(f"{words}; {self.serializer!r} has no {', '.join(missing)}")
         if self.slow_consumer not in _POLICIES:
             allowed = ", ".join(map(repr, _POLICIES))
             problems.append(f"slow_consumer must be one of {allowed}, not {self.slow_consumer!r}")

@@ -199,6 +199,7 @@ def test_connect_and_disconnect_frame_everything_else(house: House) -> None:
     server.stream.send(server.event("x") + server.bye())
     server.stream.end()
     assert house.log == [("connect",), ("all", "x", None), ("disconnect", 1001, "Server shutting down")]
+    assert repr(house.log[-1][1]) == "1001"  # a plain number on either wire
     assert client.get_last_error() is None
 
 

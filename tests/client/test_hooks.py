@@ -46,6 +46,38 @@ def test_on_before_emit_may_cancel(house: House, is_async: bool) -> None:
     assert client.get_messages_dropped() == 0
 
 
+def test_what_a_hook_lets_pass_has_not_waited_for_a_connection(house: House) -> None:
+    drained: list[int] = []
+    hooks = {"on_before_emit": lambda **_: None, "on_queue_drained": lambda count: drained.append(count)}
+    client = house.client(hooks=hooks)
+    server = house.connect(client)
+    client.emit("a", 1)
+    client.emit_binary("b", b"2")
+    assert client.get_queue_size() == 0
+    house.loop.run_until_idle()
+    assert server.heard() == [("event", "a", 1), ("binary", "b", b"2")]
+    assert drained == []
+
+
+def test_what_a_hook_lets_pass_waits_for_a_server_that_does_not_read(house: House) -> None:
+    client = hooked(house, "on_before_emit", lambda **_: None, outbox_limit=200_000)
+    server = house.connect(client)
+    server.stream.stop_reading()
+
+    def emit_too_much() -> None:
+        for number in range(1000):
+            client.emit("x", [number, "y" * 50_000])
+
+    with pytest.raises(StateError, match=r"the outbox is full .*: await drain\(\)"):
+        emit_too_much()
+    count = client.get_messages_sent() + client.get_queue_size()
+    assert client.get_queue_size() > 0
+    server.stream.read_on()
+    house.loop.run_until_idle()
+    assert client.get_queue_size() == 0
+    assert client.get_messages_sent() == count
+
+
 def test_a_hook_that_decides_later_decides_about_what_was_said(house: House) -> None:
     async def hook(event: str, data: Any) -> None:
         await house.loop.sleep(1)

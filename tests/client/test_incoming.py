@@ -114,6 +114,15 @@ def test_a_cancellation_that_is_due_comes_before_a_message(house: House) -> None
     assert house.start(stream.__anext__()).result().data == 1
 
 
+def test_who_begins_to_iterate_after_the_end_is_told_and_does_not_wait_for_ever(house: House) -> None:
+    client, server = house.pair(reconnection=False)
+    server.stream.reset()
+    house.loop.run_until_idle()
+    assert client.get_state() == "disconnected"
+    with pytest.raises(StateError, match=r"await connect\(\) first"):
+        client.messages()
+
+
 def test_what_makes_no_sense_is_refused(house: House) -> None:
     with pytest.raises(StateError, match=r"await connect\(\) first"):
         house.client().messages()

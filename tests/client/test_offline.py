@@ -221,8 +221,9 @@ def test_a_request_that_waits_behind_others_ends_all_the_same(house: House, end:
         request.result()
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "a message was"), (3, "3 messages were")])
 def test_what_was_accepted_and_had_not_left_is_counted(
-    house: House, caplog: pytest.LogCaptureFixture
+    house: House, count: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was emitted over a connection that breaks before it left is lost, not silently."""
     errors: list[Exception] = []
@@ -230,12 +231,13 @@ def test_what_was_accepted_and_had_not_left_is_counted(
     client.emit("gone", 1)
     house.loop.run_until_idle()
     server.stream.stop_reading()
-    for number in range(3):
+    for number in range(count):
         client.emit("x", number)
     server.stream.reset()
-    assert client.get_messages_dropped() == 3
+    assert client.get_messages_dropped() == count
     [dropped] = [error for error in errors if isinstance(error, MessageDropped)]
-    assert (dropped.event, dropped.count) == (None, 3)
+    assert (dropped.event, dropped.count) == (None, count)
+    assert str(dropped) == f"{words} dropped: the connection ended before they left"
     assert str(dropped) in caplog.text
 
 

@@ -288,8 +288,20 @@ def test_a_first_connection_that_is_retried_in_vain_raises_the_last_error(house:
 def test_connecting_while_it_reconnects_is_an_error_that_says_so(house: House) -> None:
     client = persistent(house)
     house.connect(client).stream.reset()
-    with pytest.raises(StateError, match=r"reconnecting to .* already"):
+    with pytest.raises(StateError, match=r"the client is reconnecting to .* already: disconnect\(\) first"):
         house.loop.run(client.connect())
+
+
+@pytest.mark.parametrize("state", ["connecting", "reconnecting"])
+def test_a_request_while_a_connection_is_made_says_what_to_wait_for(house: House, state: str) -> None:
+    client = persistent(house)
+    if state == "connecting":
+        house.dial(client)
+    else:
+        house.connect(client).stream.reset()
+    assert client.get_state() == state
+    with pytest.raises(StateError, match=f"no connection to {house.url} yet: .* the event 'connect'"):
+        house.loop.run(client.request("x"))
 
 
 # --- The end of it ----------------------------------------------------------------------------------------

@@ -94,6 +94,12 @@ def test_a_url_that_makes_no_sense_is_refused_with_words(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", [None, b"localhost:3000", 3000.0, True], ids=repr)
+def test_what_is_no_url_at_all_is_refused_with_words(url: Any) -> None:
+    with pytest.raises(TypeError, match=f"an int for a port of this machine, not {type(url).__name__}"):
+        parse_target(url)
+
+
 def test_the_password_is_for_the_handshake_and_for_nothing_else() -> None:
     target = parse_target("wss://ana:secret@example.com/chat")
     assert target == Target(
