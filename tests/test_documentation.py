@@ -212,3 +212,20 @@ def wait_until_it_listens(port: int) -> None:
         else:
             return
     pytest.fail(f"nothing listens on port {port}")
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors_of(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_the_files_and_headings_that_are_linked_are_there(document: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", document.read_text()):
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors_of(target), link

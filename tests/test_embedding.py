@@ -67,19 +67,6 @@ def test_what_the_guide_asserts_holds(guide: dict[str, Any]) -> None:
     assert {"carry", "pair", "Shared", "echo", "exchange"} <= guide.keys()
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/embedding.md"])
-def test_the_files_and_headings_that_are_linked_are_there(path: str) -> None:
-    text = (ROOT / path).read_text()
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
-    assert links
-    for link in links:
-        file, _, anchor = link.partition("#")
-        assert not file or (ROOT / path).parent.joinpath(file).is_file(), link
-        assert not anchor or anchor in anchors, link
-
-
 def test_several_threads_send_on_a_connection_that_another_reads(guide: dict[str, Any]) -> None:
     client, server = guide["pair"]()
     ours, theirs = socket.socketpair()
