@@ -122,6 +122,7 @@ def test_pages_of_all_origins_may_read_the_health_unless_some_are_named() -> Non
     ("origin", "shared"),
     [
         (b"Origin: https://a.example", "https://a.example"),
+        (b"Origin: https://A.example", "https://A.example"),  # as for those who connect
         (b"Origin: https://b.example", None),
         (b"Origin: https://a.example.evil", None),
         (b"Origin: null", None),
