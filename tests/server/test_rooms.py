@@ -102,6 +102,8 @@ def test_a_client_in_too_many_rooms_may_not_join_another(wire: str, caplog: pyte
         client.stream.send(client.room("join", room))
     assert client.heard() == [("event", "joined-room", "a"), ("event", "joined-room", "b")]
     assert "c1 may not join 'c': it is in 2 rooms" in caplog.text
+    said = caplog.records[-1].__dict__
+    assert (said["client_id"], said["room"], said["reason"]) == ("c1", "c", "it is in 2 rooms")
     client.stream.send(client.room("leave", "a") + client.room("join", "c"))
     assert house.server.get_rooms() == ["b", "c"]
     house.close()
