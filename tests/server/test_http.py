@@ -347,7 +347,11 @@ def test_a_page_has_one_handler_and_a_path(house: House) -> None:
     assert server.on_http("/page", HttpResponse) is HttpResponse  # type: ignore[comparison-overlap, arg-type]
     with pytest.raises(StateError, match="'/page' have a handler already"):
         server.on_http("/page", HttpResponse)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a path begins with a slash, not 'page'"):
+    with pytest.raises(ValueError, match="a path begins with a slash and has no query, not 'page'"):
         server.on_http("page")
+    with pytest.raises(ValueError, match="has no query, not '/page.x'"):
+        server.on_http("/page?x", HttpResponse)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not 5"):
+        server.on_http(5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="a handler is a function, not str"):
         server.on_http("/other", "text")  # type: ignore[call-overload]
