@@ -127,7 +127,8 @@ class Admission:
     def _refuse(self, peer: Peer, refusal: Refusal) -> None:
         self.release(peer)
         peer.refuse(*refusal)
-        self._server.logger.info("refused %s: %d %s", peer.remote_address, *refusal)
+        extra = {"remote_address": peer.remote_address, "status": refusal[0], "reason": refusal[1]}
+        self._server.logger.info("refused %s: %d %s", peer.remote_address, *refusal, extra=extra)
 
     def _take_in(self, peer: Peer) -> Deferred | None:
         server = self._server

@@ -125,12 +125,12 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         Also a decorator. The whole exchange, an ``async`` handler included, has ``connect_timeout`` seconds.
 
         Raises:
-            ValueError: the path does not begin with a slash.
+            ValueError: that is no path.
             StateError: it has a handler already.
             TypeError: the handler is no function.
         """
-        if not path.startswith("/"):
-            raise ValueError(f"a path begins with a slash, not {path!r}")
+        if not is_path(path):
+            raise ValueError(f"a path begins with a slash and has no query, not {path!r}")
         return register(partial(self._http.add, path), handler)
 
     def _own_routes(self) -> dict[str, Route]:

@@ -10,6 +10,8 @@ from stelar_proto.channel import HttpResponse
 from stelar_proto.channel.handlers import is_awaitable
 from stelar_proto.ws import Request
 
+from .origins import may_connect
+
 
 @dataclass(slots=True)
 class Counters:
@@ -113,7 +115,7 @@ class HealthEndpoint:
             fields.append(("Access-Control-Allow-Origin", "*"))
         else:
             fields.append(("Vary", "Origin"))  # a cache must not give one origin's answer to another
-            if origin is None or origin not in allowed:
+            if origin is None or not may_connect(origin, allowed):
                 return response._replace(headers=(*response.headers, *fields))
             fields.append(("Access-Control-Allow-Origin", origin))
         if request.method == "OPTIONS":

@@ -75,19 +75,23 @@ class Hooks:
         self._running.add(name)
         try:
             answer = hook(**arguments)
-        except FAULTS:
-            self.logger.exception("hook %s raised", name)
+        except FAULTS as error:
+            self._report(name, arguments, error)
             return True
         finally:
             self._running.discard(name)
-        return self._await_answer(name, answer) if is_awaitable(answer) else answer is not False
+        return self._await_answer(name, arguments, answer) if is_awaitable(answer) else answer is not False
 
-    async def _await_answer(self, name: str, answer: Awaitable[object]) -> bool:
+    async def _await_answer(self, name: str, arguments: dict[str, Any], answer: Awaitable[object]) -> bool:
         try:
             return await _Steps(answer, name, self._running) is not False
-        except FAULTS:
-            self.logger.exception("hook %s raised", name)
+        except FAULTS as error:
+            self._report(name, arguments, error)
             return True
+
+    def _report(self, name: str, arguments: dict[str, Any], error: BaseException) -> None:
+        extra = {"hook": name, "client_id": arguments.get("client_id"), "event": arguments.get("event")}
+        self.logger.error("hook %s raised", name, exc_info=error, extra=extra)
 
     def tell(self, *calls: Call) -> Deferred | None:
         """Call hooks whose answers mean nothing, in order; return the rest if one is to be awaited."""

@@ -81,17 +81,22 @@ def _may_join(peer: Peer, room: str) -> bool:
     config, hub = peer.server.config, peer.namespace.hub
     current, limit = len(peer.rooms), config.max_rooms_per_client
     if current >= limit:
-        peer.server.logger.warning("%s may not join %r: it is in %d rooms", peer.id, room, current)
+        _refuse(peer, room, f"it is in {current} rooms")
         _tell(peer, "on_max_rooms_per_client_reached", room=room, limit=limit, current=current)
         return False
     if hub.has_room(room):
         return True
     current, limit = peer.server.count_rooms(), config.max_rooms
     if current >= limit:
-        peer.server.logger.warning("%s may not join %r: there are %d rooms", peer.id, room, current)
+        _refuse(peer, room, f"there are {current} rooms")
         _tell(peer, "on_max_rooms_reached", room=room, limit=limit, current=current)
         return False
     return True
+
+
+def _refuse(peer: Peer, room: str, reason: str) -> None:
+    extra = {"client_id": peer.id, "room": room, "reason": reason}
+    peer.server.logger.warning("%s may not join %r: %s", peer.id, room, reason, extra=extra)
 
 
 def _tell(peer: Peer, hook: str, **arguments: Any) -> None:

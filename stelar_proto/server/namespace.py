@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stelar_proto.channel.handlers import check_handler
 from stelar_proto.messages import Binary, Event, Message, check_event_name
-from stelar_proto.session.arguments import check_payload
+from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import Format
 
 from .handlers import HandlerRegistry
@@ -77,12 +77,19 @@ class Namespace(HandlerRegistry):
         return self._send_to_many(None, Binary(check_event_name(event), check_payload(payload)), exclude_id)
 
     def to(self, room: str, event: str, data: Any = None, exclude_id: str | None = None) -> int:
-        """Send an event to everyone in ``room``; return to how many."""
-        return self._send_to_many(room, Event(check_event_name(event), data), exclude_id)
+        """Send an event to everyone in ``room``; return to how many.
+
+        Raises:
+            MessageError: the name breaks the rules, or the data is not JSON or too large.
+            ValueError, TypeError: nothing can be a room of that name.
+        """
+        return self._send_to_many(check_room_name(room), Event(check_event_name(event), data), exclude_id)
 
     def to_binary(self, room: str, event: str, payload: bytes, exclude_id: str | None = None) -> int:
         """Send raw bytes to everyone in ``room``; return to how many."""
-        return self._send_to_many(room, Binary(check_event_name(event), check_payload(payload)), exclude_id)
+        return self._send_to_many(
+            check_room_name(room), Binary(check_event_name(event), check_payload(payload)), exclude_id
+        )
 
     def to_id(self, client_id: str, event: str, data: Any = None) -> bool:
         """Send to one client; return whether there is such a client in the namespace.

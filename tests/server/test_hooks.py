@@ -636,6 +636,8 @@ def test_a_hook_that_raises_is_logged_once_and_has_said_nothing(
     ]
     assert told[-2:] == ["on_client_leave_room", "on_client_disconnect"]
     assert "hook on_client_connect raised" in caplog.text
+    record = next(record for record in caplog.records if record.exc_info)
+    assert (record.__dict__["hook"], record.__dict__["client_id"]) == ("on_client_connect", "c1")
 
 
 def test_a_hook_that_raises_later_has_said_nothing_either(

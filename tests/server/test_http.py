@@ -122,6 +122,7 @@ def test_pages_of_all_origins_may_read_the_health_unless_some_are_named() -> Non
     ("origin", "shared"),
     [
         (b"Origin: https://a.example", "https://a.example"),
+        (b"Origin: https://A.example", "https://A.example"),  # as for those who connect
         (b"Origin: https://b.example", None),
         (b"Origin: https://a.example.evil", None),
         (b"Origin: null", None),
@@ -346,7 +347,11 @@ def test_a_page_has_one_handler_and_a_path(house: House) -> None:
     assert server.on_http("/page", HttpResponse) is HttpResponse  # type: ignore[comparison-overlap, arg-type]
     with pytest.raises(StateError, match="'/page' have a handler already"):
         server.on_http("/page", HttpResponse)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a path begins with a slash, not 'page'"):
+    with pytest.raises(ValueError, match="a path begins with a slash and has no query, not 'page'"):
         server.on_http("page")
+    with pytest.raises(ValueError, match="has no query, not '/page.x'"):
+        server.on_http("/page?x", HttpResponse)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not 5"):
+        server.on_http(5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="a handler is a function, not str"):
         server.on_http("/other", "text")  # type: ignore[call-overload]

@@ -348,6 +348,8 @@ def test_who_is_not_let_on_is_refused_and_every_failure_is_logged_once(
         assert_refused(refusal(house, wire), wire, *answer)
     assert [str(error) for error in raised(caplog.records)] == ([] if report is None else [report] * 2)
     assert caplog.messages[-1] == f"refused 192.0.2.1: {answer[0]} {answer[1]}"
+    said = caplog.records[-1].__dict__
+    assert (said["remote_address"], said["status"], said["reason"]) == ("192.0.2.1", *answer)
     assert (server.get_stats().total_connections, len(server._peers)) == (0, 0)
 
 

@@ -78,6 +78,22 @@ def test_a_message_to_a_room_reaches_its_members_on_both_wires_and_nobody_else(h
     assert heard_by(*clients) == [both, [*both, *excluded], [*both, *excluded], []]
 
 
+@pytest.mark.parametrize("room", [None, 5, "", "x" * 257])
+def test_a_message_to_what_is_no_room_reaches_nobody_and_is_an_error(
+    house: House, wire: str, room: Any
+) -> None:
+    server = house.server
+    client, contexts = house.connect(wire), list[Context]()
+    server.on("ctx", contexts.append)
+    house.connect(wire).say("ctx")
+    for sender in (server, contexts[0]):
+        with pytest.raises((TypeError, ValueError), match="a room name is a"):
+            sender.to(room, "news")
+        with pytest.raises((TypeError, ValueError), match="a room name is a"):
+            sender.to_binary(room, "news", b"")
+    assert client.heard() == []
+
+
 def test_a_client_in_too_many_rooms_may_not_join_another(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     house = House()
     house.serve(max_rooms_per_client=2)
@@ -86,6 +102,8 @@ def test_a_client_in_too_many_rooms_may_not_join_another(wire: str, caplog: pyte
         client.stream.send(client.room("join", room))
     assert client.heard() == [("event", "joined-room", "a"), ("event", "joined-room", "b")]
     assert "c1 may not join 'c': it is in 2 rooms" in caplog.text
+    said = caplog.records[-1].__dict__
+    assert (said["client_id"], said["room"], said["reason"]) == ("c1", "c", "it is in 2 rooms")
     client.stream.send(client.room("leave", "a") + client.room("join", "c"))
     assert house.server.get_rooms() == ["b", "c"]
     house.close()
