@@ -326,7 +326,8 @@ class Peer(Dispatcher):
             raise
         except BaseException:  # cancelled: for example because it awaited a task that somebody cancelled
             reply = context._reply
-            if reply is not None and not reply.given:
+            assert reply is not None
+            if not reply.given:
                 reply.give_failure()
             raise
         else:

@@ -362,6 +362,21 @@ def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_is_answered(hous
     ]
 
 
+def test_a_handler_that_a_loop_leaves_behind_answers_nothing_when_it_is_thrown_away(
+    house: House, wire: str
+) -> None:
+    house.serve()
+
+    @house.server.on_ack("leave")
+    async def leave(ctx: Context) -> None:
+        raise GeneratorExit  # what is raised where such a coroutine stands
+
+    client = house.connect(wire)
+    with pytest.raises(GeneratorExit):
+        client.stream.send(client.request("a", "leave"))
+    assert client.heard() == []
+
+
 # --- Callbacks ----------------------------------------------------------------------------------------------
 
 
