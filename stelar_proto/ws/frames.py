@@ -191,7 +191,7 @@ class MaskingEncoder:
                 f"entropy({_KEYS_SIZE}) has to return {_KEYS_SIZE} bytes, it returned {len(block)}"
             )
         self._keys = array("I", block)
-        if byteorder == "little":
+        if byteorder == "little":  # pragma: no branch  # a machine has one of the two
             self._keys.byteswap()
         return self._keys
 
