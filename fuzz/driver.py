@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from stelar_proto import ws
 from stelar_proto.channel import Closed, Deadlines, State
+from stelar_proto.channel.outbox import FRAME_COST
 from stelar_proto.errors import StelarError
 from stelar_proto.session import (
     Event,
@@ -134,6 +135,10 @@ class Driver:
     def handle_deadline(self, now: float) -> None:
         self._take(self.session.handle_deadline(now))
 
+    def postpone(self, seconds: float, now: float) -> None:
+        """The loop stood still."""
+        self.session.postpone(seconds, now)
+
     def look_again(self) -> None:
         """Let the timer be set anew."""
         self._deadlines.schedule(self)
@@ -155,7 +160,8 @@ class Driver:
         """Look at what must hold between any two calls."""
         session = self.session
         outbox, config = session.outbox, session.config
-        assert outbox.size == sum(map(len, outbox._frames)) <= config.outbox_limit
+        waiting = [*outbox._frames, *(frame for _, frame in outbox._kept)]
+        assert outbox.size == sum(len(frame) + FRAME_COST for frame in waiting) <= config.outbox_limit
         assert len(session.acks) <= config.max_pending_acks
         deadline = session.next_deadline()
         if deadline is not None:

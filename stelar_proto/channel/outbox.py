@@ -1,6 +1,7 @@
 """What is to be sent and has not left yet: whole frames in order, counted in bytes.
 
-The bound is hard: a frame that does not fit is not taken, and the caller decides what that means. Above the
+The bound is hard: a frame that does not fit is not taken, and the caller decides what that means. Each frame
+counts :data:`FRAME_COST` bytes more than it has: a million of a few bytes each take memory, too. Above the
 high-water mark the outbox is *congested* until it falls to the low-water mark; ``drain()`` waits for that.
 
 There are two kinds of frames. Those that were *pushed* may be dropped again, the oldest first, to make room;
@@ -10,6 +11,9 @@ those that are *kept*, the protocol's own, may not. A frame that has begun to le
 from __future__ import annotations
 
 from collections import deque
+
+FRAME_COST = 48
+"""Bytes that a frame takes beside its own: what CPython keeps with a ``bytes`` object, and its place here."""
 
 _WRITE_SIZE = 64 * 1024  # frames are joined up to about this many bytes: one system call, no giant copy
 
@@ -34,6 +38,7 @@ class Outbox:
         "congested",
         "is_dropping",
         "kept_size",
+        "largest",
         "limit",
         "size",
         "taken",
@@ -49,8 +54,10 @@ class Outbox:
         self._low_water = min(low_water, limit // 8)
         self.limit = limit
         """Bytes that may wait."""
+        self.largest = limit - FRAME_COST
+        """Bytes of the largest frame that finds room, if nothing waits."""
         self.size = 0
-        """Bytes that wait."""
+        """Bytes that wait, and what their frames cost."""
         self.kept_size = 0
         """How many of them are of frames that are kept."""
         self.congested = False
@@ -65,11 +72,11 @@ class Outbox:
 
     def has_room_for(self, frame: bytes) -> bool:
         """Tell whether :meth:`push` would take ``frame``."""
-        return self.size + len(frame) <= self.limit
+        return self.size + len(frame) + FRAME_COST <= self.limit
 
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
-        size = self.size + len(frame)
+        size = self.size + len(frame) + FRAME_COST
         if size > self.limit:
             return False
         self._frames.append(frame)  # as below, without the call
@@ -81,7 +88,7 @@ class Outbox:
     def append(self, frame: bytes) -> None:
         """Append ``frame`` whatever the limit: for a caller who waits while the outbox is congested."""
         self._frames.append(frame)
-        self.size = size = self.size + len(frame)
+        self.size = size = self.size + len(frame) + FRAME_COST
         if size > self._high_water:
             self.congested = True
 
@@ -90,8 +97,8 @@ class Outbox:
         if self._kept is _NONE:
             self._kept = deque()
         self._kept.append((self._gone + len(self._frames), frame))
-        self.kept_size += len(frame)
-        self.size = size = self.size + len(frame)
+        self.kept_size += len(frame) + FRAME_COST
+        self.size = size = self.size + len(frame) + FRAME_COST
         if size > self._high_water:
             self.congested = True
 
@@ -101,12 +108,12 @@ class Outbox:
         None are dropped where that would not help: the kept ones do not leave enough room. Each frame is
         dropped once at most, so this costs O(1) a frame.
         """
-        room = self.limit - len(frame)
+        room = self.limit - len(frame) - FRAME_COST
         if self.kept_size > room:
             return 0
         frames, before = self._frames, len(self._frames)
         while self.size > room:
-            self.size -= len(frames.popleft())
+            self.size -= len(frames.popleft()) + FRAME_COST
         dropped = before - len(frames)
         self._gone += dropped
         return dropped
@@ -114,12 +121,16 @@ class Outbox:
     def take(self) -> bytes:
         """Cut off the frames to write next, about 64 KiB of them or one that is larger; ``b""`` if empty."""
         frames = self._frames
+        count = len(frames)
         if self._kept:
-            data = b"".join(self._take_of_both())
-        elif not frames:
+            taken = self._take_of_both()
+            data, count = b"".join(taken), len(taken)
+        elif not count:
             return b""
-        elif len(frames) == 1 or self.size <= _WRITE_SIZE:
-            data = frames.popleft() if len(frames) == 1 else b"".join(frames)
+        elif count == 1:
+            data = frames.popleft()
+        elif self.size <= _WRITE_SIZE:
+            data = b"".join(frames)
             frames.clear()
         else:
             taken = [frames.popleft()]
@@ -127,8 +138,8 @@ class Outbox:
             while frames and size + len(frames[0]) <= _WRITE_SIZE:
                 size += len(frames[0])
                 taken.append(frames.popleft())
-            data = b"".join(taken)
-        self.size -= len(data)
+            data, count = b"".join(taken), len(taken)
+        self.size -= len(data) + count * FRAME_COST
         self.taken += len(data)
         if self.size <= self._low_water:
             self.congested = self.is_dropping = False
@@ -147,7 +158,7 @@ class Outbox:
             taken.append(frame)
             if is_kept:
                 kept.popleft()
-                self.kept_size -= len(frame)
+                self.kept_size -= len(frame) + FRAME_COST
             else:
                 frames.popleft()
                 self._gone += 1

@@ -132,7 +132,7 @@ class Peer(Dispatcher):
             transport is not None
             and transport.gathers
             and not outbox.size
-            and len(frame) <= outbox.limit
+            and len(frame) <= outbox.largest
             and session.can_send
             and transport.write(frame)
         ):

@@ -122,9 +122,8 @@ class Session(Channel):
 
     def demand_small(self, frame: bytes) -> None:
         """Raise :class:`MessageError` if ``frame`` is larger than a whole outbox, however empty."""
-        limit = self.outbox.limit
-        if len(frame) > limit:
-            words = f"a message of {len(frame)} bytes is larger than outbox_limit, {limit}"
+        if len(frame) > self.outbox.largest:
+            words = f"a message of {len(frame)} bytes is larger than outbox_limit, {self.outbox.limit}"
             raise MessageError("PAYLOAD_TOO_LARGE", words)
 
     # --- An outbox that is full -------------------------------------------------------------------------
@@ -132,7 +131,7 @@ class Session(Channel):
     def _make_room_and_push(self, frame: bytes) -> bool:
         """Do with ``frame``, which does not fit, what the policy says; return whether it is in there."""
         outbox, policy = self.outbox, self.config.slow_consumer
-        if len(frame) > outbox.limit:
+        if len(frame) > outbox.largest:
             self._drop(1, f"one of {len(frame)} bytes is larger than outbox_limit")  # whoever reads
             return False
         if policy == "close":

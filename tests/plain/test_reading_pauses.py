@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel.outbox import FRAME_COST
 from stelar_proto.errors import ConnectionClosed, SlowConsumer
 from stelar_proto.plain import WebSocketConnection
 from tests.plain.house import BINARY, CLOSE, PING, PONG, TEXT, House
@@ -180,7 +181,7 @@ def test_what_comes_behind_our_close_is_received_up_to_the_limits_and_counted_be
 
 
 def test_pongs_for_a_peer_that_does_not_read_them_are_bounded(house: House) -> None:
-    connection, peer = house.open(outbox_limit=1000)
+    connection, peer = house.open(outbox_limit=10 * (100 + 2 + FRAME_COST) - 1)
     peer.stream.stop_reading()
     task = house.start(connection.recv())
     pings = peer.frame(PING, b"x" * 100)
@@ -189,7 +190,7 @@ def test_pongs_for_a_peer_that_does_not_read_them_are_bounded(house: House) -> N
     assert connection.is_open
     peer.stream.send(pings)
     with pytest.raises(
-        ConnectionClosed, match=r"1006.*does not read: more than 1000 bytes of pongs"
+        ConnectionClosed, match=r"1006.*does not read: more than 1499 bytes of pongs"
     ) as caught:
         task.result()
     assert isinstance(caught.value.error, SlowConsumer)
@@ -211,7 +212,7 @@ def test_pongs_behind_messages_that_wait_have_a_bound_of_their_own(house: House)
 
 
 def test_messages_in_front_of_a_ping_too_many_are_still_received(house: House) -> None:
-    connection, peer = house.open(outbox_limit=200, inbox_limit=2)
+    connection, peer = house.open(outbox_limit=300, inbox_limit=2)
     peer.stream.stop_reading()
     frames = peer.frame(TEXT, b"a") * 5 + peer.frame(PING, b"x" * 100) * 3
     peer.stream.send(frames)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel.outbox import FRAME_COST
 from stelar_proto.errors import MessageError
 from stelar_proto.messages import JSON
 from stelar_proto.server import Context
@@ -340,7 +341,7 @@ def test_an_answer_that_no_outbox_can_hold_is_an_error_that_the_requester_reads(
 
 def test_a_room_whose_name_no_outbox_can_hold_is_not_joined(wire: str) -> None:
     house = House()
-    server = house.serve(outbox_limit=260)
+    server = house.serve(outbox_limit=260 + FRAME_COST)
     client = house.connect(wire)
     client.stream.send(client.room("join", "r" * 256))
     client.stream.send(client.request("a" * 200, "b" * 200, None, "7"))
