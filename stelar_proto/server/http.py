@@ -54,8 +54,10 @@ class HttpRouter:
         if route is None:
             self._respond(endpoint, request, _NOT_FOUND)
         elif request.method not in route.methods:
-            words, allow = f"{' and '.join(route.methods)} only\n", ("Allow", ", ".join(route.methods))
-            self._respond(endpoint, request, HttpResponse.of_text(words, status=405, headers=[allow]))
+            allowed = ", ".join(route.methods)
+            words = f"only {allowed}\n"
+            refusal = HttpResponse.of_text(words, status=405, headers=[("Allow", allowed)])
+            self._respond(endpoint, request, refusal)
         else:
             try:
                 response = route.handler(request)

@@ -9,6 +9,7 @@ from stelar_proto.channel.handlers import check_handler
 from stelar_proto.messages import Binary, Event, Message, check_event_name
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import Format
+from stelar_proto.ws.close import encode_close
 
 from .handlers import HandlerRegistry
 from .hub import Hub
@@ -94,12 +95,16 @@ class Namespace(HandlerRegistry):
     def to_id(self, client_id: str, event: str, data: Any = None) -> bool:
         """Send to one client; return whether there is such a client in the namespace.
 
+        Also False, as with :meth:`Context.emit`, if it is just going or its message was dropped.
+
         Raises:
             MessageError: the name breaks the rules, or the data is not JSON or too large.
         """
-        check_event_name(event)
         peer = self.hub.get(client_id)
-        return peer is not None and peer.emit(event, data)
+        if peer is None:  # what cannot be said is wrong even if nobody listens
+            self._server.ws_format.encode_frame(Event(check_event_name(event), data))
+            return False
+        return peer.emit(event, data)
 
     def _send_to_many(self, room: str | None, message: Event | Binary, exclude_id: str | None) -> int:
         hooks, hook = self._server.hooks, "on_before_broadcast"
@@ -153,6 +158,7 @@ class Namespace(HandlerRegistry):
         Raises:
             MessageError: the close code must not be sent.
         """
+        encode_close(code)
         peer = self.hub.get(client_id)
         if peer is None:
             return False

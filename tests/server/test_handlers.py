@@ -323,6 +323,8 @@ def test_a_close_code_that_must_not_be_sent_is_refused_at_the_call(house: House,
     client.say("kick-me")
     with pytest.raises(MessageError):
         house.server.disconnect("c1", 1005)
+    with pytest.raises(MessageError, match="1005"):
+        house.server.disconnect("nobody", 1005)
     assert refused == ["INVALID_CLOSE"]
     assert house.server.get_clients() == ["c1"]
 

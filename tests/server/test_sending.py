@@ -113,6 +113,7 @@ def test_data_that_cannot_be_said_is_refused_at_the_call(
         lambda: house.server.broadcast("x", data),
         lambda: house.server.to("a room with nobody in it", "x", data),
         lambda: house.server.to_id("c1", "x", data),
+        lambda: house.server.to_id("nobody", "x", data),
     ]
     for call in calls:
         with pytest.raises(MessageError) as caught:
