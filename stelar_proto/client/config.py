@@ -11,7 +11,6 @@ from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
-from stelar_proto.tcp import Dialect
 from stelar_proto.ws import CompressionOption, Headers, choose_compression
 
 from .hooks import Hooks, hook_problems
@@ -158,16 +157,4 @@ class ClientConfig:
                 "compression must leave client_no_context_takeover on: a message that finds no room in the "
                 "outbox must not have changed the next one's context"
             )
-        return SessionConfig(
-            connect_timeout=self.connect_timeout,
-            heartbeat_interval=self.heartbeat_interval,
-            heartbeat_timeout=self.heartbeat_timeout,
-            close_timeout=self.close_timeout,
-            max_payload_size=self.max_payload_size,
-            max_frame_size=self.max_frame_size,
-            outbox_limit=self.outbox_limit,
-            tcp_dialect=Dialect.named(self.tcp_dialect),
-            serializer=self.serializer,
-            accept_npm_handshake=self.accept_npm_handshake,
-            compression=compression,
-        )
+        return SessionConfig.of(self, tcp_dialect=self.tcp_dialect, compression=compression)

@@ -13,7 +13,6 @@ from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.channel.places import place_problems
 from stelar_proto.messages import JSON, Serializer, check_event_name
 from stelar_proto.session import SessionConfig
-from stelar_proto.tcp import Dialect
 from stelar_proto.ws import CompressionOption, choose_compression
 
 from .addresses import IPNetwork, parse_networks
@@ -270,19 +269,7 @@ class ServerConfig(Options):
             raise ValueError(
                 "compression must leave server_no_context_takeover on: a message to many is compressed once"
             )
-        return SessionConfig(
-            connect_timeout=self.connect_timeout,
-            heartbeat_interval=self.heartbeat_interval,
-            heartbeat_timeout=self.heartbeat_timeout,
-            close_timeout=self.close_timeout,
-            max_payload_size=self.max_payload_size,
-            max_frame_size=self.max_frame_size,
-            outbox_limit=self.outbox_limit,
-            slow_consumer=self.slow_consumer,
-            tcp_dialect=Dialect.named(self.tcp_dialect),
-            serializer=self.serializer,
-            compression=compression,
-        )
+        return SessionConfig.of(self, tcp_dialect=self.tcp_dialect, compression=compression)
 
 
 def _missing_methods(name: str, value: object, methods: Iterable[str]) -> Iterator[str]:

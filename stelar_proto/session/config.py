@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from stelar_proto.channel import ChannelConfig
 from stelar_proto.channel.config import not_positive_whole
@@ -45,21 +45,29 @@ class SessionConfig(ChannelConfig):
     accept_npm_handshake: bool = False
     compression: PerMessageDeflate | None = None
 
+    @classmethod
+    def of(cls, options: object, *, tcp_dialect: str, compression: PerMessageDeflate | None) -> SessionConfig:
+        """Return what the ``options`` of a server or client say about its sessions, under the same names.
+
+        Raises:
+            ValueError: a value makes no sense, or there is no such dialect.
+        """
+        names = [field.name for field in fields(cls)]
+        values = {name: getattr(options, name) for name in names if hasattr(options, name)}
+        values |= {"tcp_dialect": Dialect.named(tcp_dialect), "compression": compression}
+        return cls(**values)
+
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("max_payload_size", "max_frame_size", "max_pending_acks"))
         missing = [name for name in ("dumps", "loads") if not callable(getattr(self.serializer, name, None))]
         if missing:
-            words = "serializer must have dumps(value) and loads(data)"
-            problems.append(f"{words}; {self.serializer!r} has no {', '.join(missing)}")
+            has_no = f"{self.serializer!r} has no {' and no '.join(missing)}"
+            problems.append(f"serializer must have the methods dumps and loads; {has_no}")
         if self.slow_consumer not in _POLICIES:
             allowed = ", ".join(map(repr, _POLICIES))
             problems.append(f"slow_consumer must be one of {allowed}, not {self.slow_consumer!r}")
         if not problems and not _SMALLEST_FRAME_LIMIT <= self.max_frame_size <= LARGEST_FRAME_SIZE:
             allowed = f"from {_SMALLEST_FRAME_LIMIT} to {LARGEST_FRAME_SIZE}"
             problems.append(f"max_frame_size must be {allowed}, not {self.max_frame_size}")
-        missing = [name for name in ("dumps", "loads") if not callable(getattr(self.serializer, name, None))]
-        if missing:
-            has_no = f"{self.serializer!r} has no {' and no '.join(missing)}"
-            problems.append(f"serializer must have the methods dumps and loads; {has_no}")
         return problems
