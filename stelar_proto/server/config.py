@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, cast
@@ -71,7 +72,8 @@ class ServerConfig(Options):
             :class:`~stelar_proto.server.RateLimiter`.
         max_rooms, max_rooms_per_client: a join over the limit is refused: it is not confirmed.
         max_payload_size, max_frame_size: larger ones are refused at their header.
-        generate_client_id: returns the id of a new client; None for random UUIDs (version 4).
+        generate_client_id: returns the id of a new client; None for random UUIDs (version 4). It is a plain
+            function: nobody is kept waiting for an id.
         announce_id: tell WebSocket clients their id in a first event too, not only in the 101.
         heartbeat_interval, heartbeat_timeout: seconds of silence before a ping, and from a ping to the end;
             an interval of None sends none.
@@ -164,6 +166,8 @@ class ServerConfig(Options):
             for name in ("generate_client_id", "health_handler")
             if (function := getattr(self, name)) is not None and not callable(function)
         ]
+        if iscoroutinefunction(self.generate_client_id):
+            problems.append("generate_client_id must be a plain function, not an async one")
         if problems:
             raise ValueError("; ".join(problems))
         if self.sock is None and self.unix_path is None:

@@ -18,6 +18,10 @@ def test_the_defaults_make_sense() -> None:
     assert (config.health_endpoint, config.announce_id) == ("/health", True)
 
 
+async def draw_later() -> str:
+    return "an id"
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -65,6 +69,7 @@ def test_what_makes_sense_is_taken(option: str, value: Any) -> None:
         ("shutdown_timeout", float("nan"), "shutdown_timeout must be 0 or more seconds"),
         ("shutdown_timeout", "10", "shutdown_timeout must be 0 or more seconds"),
         ("generate_client_id", "uuid", "generate_client_id must be a function, not 'uuid'"),
+        ("generate_client_id", draw_later, "generate_client_id must be a plain function, not an async one"),
         ("connect_timeout", 0, "connect_timeout must be a positive number"),
         ("outbox_limit", 0, "outbox_limit must be a positive whole number"),
         ("max_frame_size", 1, "max_frame_size must be from 12 to 4294967295"),
