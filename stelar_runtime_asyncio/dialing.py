@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from collections import deque
 
 from stelar_proto.channel import Endpoint
+from stelar_proto.channel.dialing import ATTEMPT_DELAY, Address, take_turns
 from stelar_proto.channel.network import Network
 
 from .transport import AsyncioRuntime, EndpointProtocol
@@ -49,11 +52,12 @@ async def dial(
     protocol = EndpointProtocol(runtime, attach, close_timeout=close_timeout)
     try:
         async with asyncio.timeout(connect_timeout):
+            sock = await _reach(host, port)
             await asyncio.get_running_loop().create_connection(
                 lambda: protocol,
-                host,
-                port,
+                sock=sock,
                 ssl=context,
+                server_hostname=None if context is None else host,
                 ssl_shutdown_timeout=None if context is None else close_timeout,
             )
     except BaseException as error:
@@ -62,3 +66,58 @@ async def dial(
         if isinstance(error, TimeoutError) and error.errno is None:  # else the system gave up in front of us
             raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
         raise
+
+
+async def _reach(host: str, port: int) -> socket.socket:
+    """Connect to one of the addresses of ``host``; beside one that does not answer the next is tried.
+
+    uvloop has nothing of the kind.
+
+    Raises:
+        OSError: there is no such host, or what the first of its addresses said that failed, if all do.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    left = deque(take_turns(found))
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    errors: list[BaseException] = []
+    reached: socket.socket | None = None
+    try:
+        while reached is None and (left or attempts):
+            if left:
+                attempts.add(asyncio.ensure_future(_connect(left.popleft())))
+            delay = ATTEMPT_DELAY if left else None
+            done, _ = await asyncio.wait(attempts, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                error = attempt.exception()
+                if error is not None:
+                    attempts.remove(attempt)
+                    errors.append(error)
+                elif reached is None:
+                    attempts.remove(attempt)
+                    reached = attempt.result()
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_let_go)
+        if attempts and reached is None:  # this was cancelled
+            await asyncio.wait(attempts)
+    if reached is None:
+        raise errors[0]
+    return reached
+
+
+def _let_go(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+async def _connect(address: Address) -> socket.socket:
+    family, kind, protocol, _, place = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain, zip_longest
+from typing import Any, Protocol, TypeAlias
 
 from stelar_proto.errors import ConnectError, StelarError
 
@@ -12,6 +13,20 @@ from .runtime import Transport, WaitableEvent
 
 # What OpenSSL, depending on its version, calls an answer that is no TLS record.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
+ATTEMPT_DELAY = 0.25
+"""Seconds until the next address of a host is tried, too, while the last does not answer (RFC 8305, 5)."""
+
+Address: TypeAlias = tuple[Any, Any, int, str, Any]
+"""What ``getaddrinfo`` says of one: family, kind, protocol, name, and where it is."""
+
+
+def take_turns(addresses: Iterable[Address]) -> list[Address]:
+    """Return ``addresses`` with their families taking turns: where IPv6 is broken, IPv4 is the second."""
+    families: dict[Any, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [address for address in chain(*zip_longest(*families.values())) if address is not None]
 
 
 class Dialed(Protocol):

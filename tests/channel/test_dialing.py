@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stelar_proto.channel import Closed, Transport, WaitableEvent
-from stelar_proto.channel.dialing import establish
+from stelar_proto.channel.dialing import establish, take_turns
 from stelar_proto.errors import ConnectError, PeerTimeout
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualLoop, VirtualTask
 
@@ -145,3 +145,16 @@ def test_a_server_that_does_not_speak_tls_is_named_as_one() -> None:
     assert str(task.error) == f"cannot connect to {URL}: the server does not speak TLS on this port"
     assert task.error is not None
     assert task.error.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("families", "turns"),
+    [("", ""), ("6", "6"), ("66644", "64646"), ("4666", "4666"), ("44", "44"), ("6464", "6464")],
+)
+def test_the_families_of_a_host_take_turns_the_first_first(families: str, turns: str) -> None:
+    addresses = [(family, 1, 6, "", ("host", place)) for place, family in enumerate(families)]
+    ordered = take_turns(addresses)
+    assert "".join(address[0] for address in ordered) == turns
+    assert sorted(ordered) == sorted(addresses)
+    for family in set(families):  # the resolver's order within each
+        assert [a for a in ordered if a[0] == family] == [a for a in addresses if a[0] == family]

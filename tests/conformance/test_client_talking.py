@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
 import logging
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from stelar_proto.errors import AckTimeout, ConnectError, MessageError, SlowConsumer, StateError
 from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of
@@ -66,6 +69,56 @@ async def test_a_server_that_never_answers_is_given_up_in_time(world: World, wir
         client = world.client_of(f"{wire}://127.0.0.1:{port}", connect_timeout=0.05)
         with anyio.fail_after(PATIENCE), pytest.raises(ConnectError, match=rf":{port}: .* within 0\.05 s"):
             await client.connect()
+
+
+def answer_names(world: World, monkeypatch: pytest.MonkeyPatch, name: str, places: list[Any]) -> None:
+    """Have ``name`` be at all of ``places`` (host and port)."""
+
+    async def resolve(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+
+    class Resolver(trio.abc.HostnameResolver):
+        getaddrinfo = resolve
+        getnameinfo = resolve  # type: ignore[assignment]  # which nobody calls
+
+    if world.backend == "trio":
+        trio.socket.set_custom_hostname_resolver(Resolver())  # of this run
+        return
+    kind: Any = type(asyncio.get_running_loop())
+    real = kind.getaddrinfo
+
+    def look_up(loop: Any, host: object, *arguments: Any, **options: Any) -> Any:
+        # uvloop asks about numbers, too
+        return resolve() if host == name else real(loop, host, *arguments, **options)
+
+    monkeypatch.setattr(kind, "getaddrinfo", look_up)
+
+
+@pytest.mark.feature("client: connect")
+@pytest.mark.sockets
+@pytest.mark.parametrize("first", ["does not answer", "refuses"])
+async def test_of_several_addresses_one_that_answers_is_enough(
+    world: World, wire: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.conversation() as (server,):
+        with contextlib.ExitStack() as sockets:
+            closed = sockets.enter_context(socket.socket())
+            closed.bind(("127.0.0.1", 0))
+            if first == "does not answer":
+                closed.listen(0)
+                for _ in range(4):  # its backlog is full: the next handshakes are dropped
+                    waiting = sockets.enter_context(socket.socket())
+                    waiting.setblocking(False)
+                    waiting.connect_ex(closed.getsockname())
+            good = server.get_port() if wire == "ws" else server.get_tcp_port()
+            places = [closed.getsockname(), ("127.0.0.1", good)]
+
+            answer_names(world, monkeypatch, "two.example", places)
+            async with world.client_of(f"{wire}://two.example:{good}", connect_timeout=PATIENCE / 2):
+                pass
+            places[1] = places[0]
+            with pytest.raises(ConnectError, match=r"refused|within 0\.5 s"):
+                await world.client_of(f"{wire}://two.example:{good}", connect_timeout=0.5).connect()
 
 
 @pytest.mark.feature("client: set_url")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -298,9 +296,7 @@ async def test_a_system_that_gives_up_in_front_of_us_is_not_said_to_be_our_timeo
     if world.backend == "trio":
         monkeypatch.setattr("trio.open_tcp_stream", give_up)
     else:
-        loop = SimpleNamespace(create_connection=give_up)
-        stand_in = SimpleNamespace(timeout=asyncio.timeout, get_running_loop=lambda: loop)
-        monkeypatch.setattr("stelar_runtime_asyncio.dialing.asyncio", stand_in)
+        monkeypatch.setattr("stelar_runtime_asyncio.dialing._reach", give_up)
     with pytest.raises(ConnectError, match=r"cannot connect to ws://192\.0\.2\.1/?: Connection timed out"):
         await world.package.connect_websocket("ws://192.0.2.1").__aenter__()
 
