@@ -46,8 +46,6 @@ class AsyncioRuntime:
         self.entropy = os.urandom
         self.checkpoint = None
         self.now = self._loop.time
-        # asyncio's transports write at once.
-        self.gathers_writes = type(self._loop).__module__.startswith("uvloop")
 
     async def start(self) -> None:
         """Begin to run timers and tasks; asyncio needs no preparation for it."""
@@ -213,6 +211,21 @@ class EndpointProtocol(asyncio.Protocol):
         close_timeout: seconds that closing the transport may take.
     """
 
+    __slots__ = (
+        "_abort_handle",
+        "_attach",
+        "_close_timeout",
+        "_descriptor",
+        "_endpoint",
+        "_eof_sent",
+        "_flush_is_due",
+        "_is_attached",
+        "_runtime",
+        "_transport",
+        "_writing_paused",
+        "opened_at",
+    )
+
     def __init__(
         self,
         runtime: AsyncioRuntime,
@@ -225,13 +238,13 @@ class EndpointProtocol(asyncio.Protocol):
         self._close_timeout = close_timeout
         self._endpoint: Endpoint
         self._transport: asyncio.Transport
+        self._descriptor: int | None = None
         self._writing_paused = False
         self._flush_is_due = False  # at the end of this turn, or of this call
         self._eof_sent = False
         self._is_attached = False
         self._abort_handle: asyncio.TimerHandle | None = None
         self.opened_at = runtime.now()
-        self.gathers = runtime.gathers_writes
 
     @property
     def local_address(self) -> Address | None:
@@ -256,8 +269,12 @@ class EndpointProtocol(asyncio.Protocol):
         if endpoint is None:
             transport.abort()  # type: ignore[attr-defined]  # it is an asyncio.Transport
             return
-        if not self.gathers:  # what waits for the peer waits in the outbox, where it is counted
-            self._transport.set_write_buffer_limits(high=1)
+        # What waits for the peer waits in the outbox. A plain socket is written without a detour, and the
+        # transport gets what it does not take; TLS would stop for ever at a limit of 0.
+        is_plain = transport.get_extra_info("sslcontext") is None
+        self._transport.set_write_buffer_limits(high=0 if is_plain else 1)
+        if is_plain and os.name == "posix":
+            self._descriptor = transport.get_extra_info("socket").fileno()
         self._endpoint = endpoint
         self._is_attached = True
         self.flush()
@@ -277,6 +294,7 @@ class EndpointProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flush_is_due = True  # there is nothing left to flush into
+        self._descriptor = None
         if self._abort_handle is not None:
             self._abort_handle.cancel()
         if self._is_attached:
@@ -288,6 +306,7 @@ class EndpointProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._endpoint.note_unsent(0)
         self.flush()
 
     # --- For the endpoint -----------------------------------------------------------------------------------
@@ -302,11 +321,26 @@ class EndpointProtocol(asyncio.Protocol):
             self._runtime.flush_soon(self)
 
     def write(self, data: bytes) -> bool:
-        transport = self._transport
-        if self._writing_paused or transport.is_closing():
+        descriptor = self._descriptor
+        if descriptor is None or self._writing_paused:
             return False
-        transport.write(data)
+        try:
+            size = os.write(descriptor, data)
+        except OSError as error:
+            self._write_failed(error)
+            size = 0
+        if size < len(data):
+            self._hand_over(data[size:])
         return True
+
+    def _write_failed(self, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError):  # the transport will find out, and knows what to do
+            self._descriptor = None
+
+    def _hand_over(self, data: bytes) -> None:
+        self._transport.write(data)
+        if self._writing_paused:
+            self._endpoint.note_unsent(self.unsent_size)
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()
@@ -319,12 +353,13 @@ class EndpointProtocol(asyncio.Protocol):
         self._flush_is_due = False
         endpoint, transport = self._endpoint, self._transport
         if endpoint.is_ending and endpoint.is_aborted:
-            transport.abort()
+            self._abort()
             return
         if transport.is_closing():
             return
         while not self._writing_paused and (data := endpoint.data_to_send()):
-            transport.write(data)
+            if not self.write(data):
+                self._hand_over(data)
         if endpoint.is_ending:
             self._end_if_due()
 
@@ -340,9 +375,14 @@ class EndpointProtocol(asyncio.Protocol):
             try:
                 transport.write_eof()
             except OSError:  # the peer has reset the connection, and asyncio has yet to hear of it
-                transport.abort()
+                self._abort()
+
+    def _abort(self) -> None:
+        self._descriptor = None
+        self._transport.abort()
 
     def _close(self) -> None:
+        self._descriptor = None
         # close() waits for a peer that does not read, for ever if need be; abort() does not.
         self._transport.close()
         loop = asyncio.get_running_loop()

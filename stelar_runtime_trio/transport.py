@@ -191,7 +191,6 @@ class StreamTransport:
 
     def __init__(self, runtime: TrioRuntime, stream: Stream, opened_at: float) -> None:
         self.opened_at = opened_at
-        self.gathers = False
         self._runtime = runtime
         self._stream = stream
         # A plain socket is read and written without a detour; its descriptor is trio's, non-blocking already.
@@ -317,7 +316,7 @@ class StreamTransport:
         rest = self._write_now(data)
         if rest:
             self._writing = True
-            self.unsent_size = len(rest)
+            self._note_unsent(len(rest))
             self._runtime.nursery.start_soon(self._write_rest, rest)
         return not rest
 
@@ -347,10 +346,14 @@ class StreamTransport:
     async def _send_all(self, data: memoryview) -> None:
         # In pieces, so that it can be seen whether the peer reads.
         while size := len(data):
-            self.unsent_size = size
+            self._note_unsent(size)
             await self._stream.send_all(data[:_WRITE_SIZE])
             data = data[_WRITE_SIZE:]
-        self.unsent_size = 0
+        self._note_unsent(0)
+
+    def _note_unsent(self, size: int) -> None:
+        self.unsent_size = size
+        self._endpoint.note_unsent(size)
 
     def _end_if_due(self) -> None:
         endpoint, stream = self._endpoint, self._stream

@@ -106,6 +106,13 @@ class Endpoint(ABC):
             self._wake_drained()
         return data
 
+    def note_unsent(self, size: int) -> None:
+        """Be told that ``size`` bytes of what was taken wait for the system, or that they do no longer: 0."""
+        outbox = self.session.outbox
+        outbox.note_unsent(size)
+        if not outbox.congested:
+            self._wake_drained()
+
     @property
     def is_ending(self) -> bool:
         """Whether any of what follows may be true."""

@@ -4,6 +4,9 @@ The bound is hard: a frame that does not fit is not taken, and the caller decide
 counts :data:`FRAME_COST` bytes more than it has: a million of a few bytes each take memory, too. Above the
 high-water mark the outbox is *congested* until it falls to the low-water mark; ``drain()`` waits for that.
 
+Bytes that have left count still while they wait for the system, which takes no more from a peer that does not
+read: the limit is all that one can cost.
+
 There are two kinds of frames. Those that were *pushed* may be dropped again, the oldest first, to make room;
 those that are *kept*, the protocol's own, may not. A frame that has begun to leave is not here any more.
 """
@@ -42,6 +45,7 @@ class Outbox:
         "limit",
         "size",
         "taken",
+        "unsent",
     )
 
     def __init__(self, limit: int, *, high_water: int = 64 * 1024, low_water: int = 16 * 1024) -> None:
@@ -57,7 +61,9 @@ class Outbox:
         self.largest = limit - FRAME_COST
         """Bytes of the largest frame that finds room, if nothing waits."""
         self.size = 0
-        """Bytes that wait, and what their frames cost."""
+        """Bytes that wait, here or where they were taken to, and what the frames cost."""
+        self.unsent = 0
+        """How many of them were taken, and wait for the system; :meth:`note_unsent` tells of them."""
         self.kept_size = 0
         """How many of them are of frames that are kept."""
         self.congested = False
@@ -65,7 +71,7 @@ class Outbox:
         self.is_dropping = False
         """Whether something was dropped, as its owner notes here, since it was last at the low mark."""
         self.taken = 0
-        """Bytes that were ever taken, by :meth:`take` or past it."""
+        """Bytes that :meth:`take` ever gave."""
 
     def __len__(self) -> int:
         return len(self._frames) + len(self._kept)
@@ -109,7 +115,7 @@ class Outbox:
         dropped once at most, so this costs O(1) a frame.
         """
         room = self.limit - len(frame) - FRAME_COST
-        if self.kept_size > room:
+        if self.kept_size + self.unsent > room:
             return 0
         frames, before = self._frames, len(self._frames)
         while self.size > room:
@@ -166,11 +172,20 @@ class Outbox:
             self._kept = _NONE
         return taken
 
+    def note_unsent(self, size: int) -> None:
+        """Count ``size`` bytes of what was taken as waiting, instead of those that did until now."""
+        self.size += size - self.unsent
+        self.unsent = size
+        if self.size > self._high_water:
+            self.congested = True
+        elif self.size <= self._low_water:
+            self.congested = self.is_dropping = False
+
     def clear(self) -> int:
         """Throw everything away; return how many frames that were."""
         dropped = len(self)
         self._frames.clear()
         self._kept = _NONE
-        self.size = self.kept_size = 0
+        self.size = self.kept_size = self.unsent = 0
         self.congested = self.is_dropping = False
         return dropped

@@ -110,10 +110,6 @@ class Transport(Protocol):
     opened_at: float
     """When the connection came in, or was begun: TLS is behind that."""
 
-    gathers: bool
-    """Whether the loop itself joins what is written in one of its turns, so that :meth:`write` need not wait
-    for the end of it."""
-
     @property
     def local_address(self) -> Address | None:
         """Our end; None where the system does not tell."""
@@ -134,7 +130,10 @@ class Transport(Protocol):
         ...
 
     def write(self, data: bytes) -> bool:
-        """Send ``data`` now, past an endpoint that has nothing to send; False if it has to wait its turn."""
+        """Send ``data`` now, past an endpoint that has nothing to send; False if it has to wait its turn.
+
+        Of what the system does not take, the endpoint is told: :meth:`Endpoint.note_unsent`.
+        """
         ...
 
     def pause_reading(self) -> None:

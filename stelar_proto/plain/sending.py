@@ -70,7 +70,6 @@ class SendingEndpoint(Endpoint):
             self._is_answering = False
             transport = self.transport
             if transport is not None and not session.outbox.size and transport.write(frame):
-                session.outbox.taken += len(frame)
                 return
         session.outbox.append(frame)
         self.flush_soon()

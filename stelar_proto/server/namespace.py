@@ -15,6 +15,7 @@ from .handlers import HandlerRegistry
 from .hub import Hub
 from .line import Action, Line
 from .middleware import Middleware
+from .peer import send_at_once
 
 if TYPE_CHECKING:
     from .application import ServerApplication
@@ -40,10 +41,12 @@ class Namespace(HandlerRegistry):
         self.middleware: tuple[Middleware, ...] = ()
         self._server = server
         self._line: Line | None = None
+        self._is_gathering = False  # something was said to many in this turn of the loop
 
     def begin_anew(self) -> None:
         """The server starts: nothing is left of an earlier time."""
         self._line = None
+        self._is_gathering = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {len(self.hub)} clients>"
@@ -150,7 +153,16 @@ class Namespace(HandlerRegistry):
     ) -> int:
         recipients = self._recipients(room, exclude_id)
         frames = self._encode(message, recipients, known)
-        return sum([peer.send_shared_frame(frames[peer.session.format]) for peer in recipients])
+        if self._is_gathering or not recipients:
+            return sum([peer.send_frame(frames[peer.session.format]) for peer in recipients])
+        self._is_gathering = True
+        self._server.runtime.flush_soon(self)
+        return send_at_once(recipients, frames)
+
+    def flush(self) -> None:
+        """The turn of the loop is over. What is said first in one leaves at once, the shortest way; what
+        follows in it is joined, so that each client gets it in one write."""
+        self._is_gathering = False
 
     def disconnect(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection; return whether there is such a client in the namespace.

@@ -34,7 +34,6 @@ class MemoryTransport:
         self.opened_at = runtime.now()
         self.local_address = local_address
         self.remote_address = remote_address
-        self.gathers = False
         self.is_reading = True
         """Whether the endpoint wants to be given what comes."""
         self.is_lost = False
@@ -93,8 +92,13 @@ class MemoryTransport:
     def write(self, data: bytes) -> bool:
         if self._rest or self._outbound.is_full or self._outbound.is_broken or self.is_lost:
             return False
-        self._rest = self._outbound.write(data)
+        self._keep_rest(self._outbound.write(data))
         return True
+
+    def _keep_rest(self, rest: bytes) -> None:
+        if self._rest or rest:
+            self._rest = rest
+            self.endpoint.note_unsent(len(rest))
 
     def pause_reading(self) -> None:
         self.is_reading = False
@@ -131,7 +135,7 @@ class MemoryTransport:
             if outbound.is_broken:
                 self._lose()
                 return
-            self._rest = outbound.write(data)
+            self._keep_rest(outbound.write(data))
         if endpoint.is_ending and not self._rest:
             self._end_if_due(endpoint)
 

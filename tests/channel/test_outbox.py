@@ -183,6 +183,27 @@ def test_nothing_is_dropped_where_that_would_not_help() -> None:
     assert outbox.take() == b"KKKKK"
 
 
+def test_what_was_taken_and_waits_for_the_system_counts_still() -> None:
+    outbox = Outbox(1000, high_water=300, low_water=100)
+    outbox.push(b"x" * 400)
+    assert outbox.take() == b"x" * 400
+    outbox.note_unsent(350)
+    assert (outbox.size, outbox.unsent, outbox.congested, len(outbox)) == (350, 350, True, 0)
+    assert not outbox.has_room_for(b"y" * (1000 - 350 - COST + 1))
+    assert outbox.push(b"y" * (1000 - 350 - COST))
+    # It cannot be dropped any more: where it alone takes the room, nothing else is.
+    assert outbox.make_room_for(b"z" * (1000 - 350 - COST + 1)) == 0
+    assert outbox.make_room_for(b"z") == 1
+    assert outbox.size == 350
+    outbox.note_unsent(101)
+    assert (outbox.size, outbox.congested) == (101, True)
+    outbox.note_unsent(0)
+    assert (outbox.size, outbox.unsent, outbox.congested) == (0, 0, False)
+    outbox.note_unsent(5)
+    assert outbox.clear() == 0
+    assert (outbox.size, outbox.unsent) == (0, 0)
+
+
 def test_what_is_kept_is_taken_whatever_the_limit_and_congests() -> None:
     outbox = Outbox(1000, high_water=100 + COST, low_water=10)
     outbox.keep(b"x" * 100)
@@ -208,17 +229,18 @@ class Naive:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.frames: list[tuple[bytes, bool]] = []
+        self.unsent = 0
 
     @property
     def size(self) -> int:
-        return cost_of(frame for frame, _ in self.frames)
+        return cost_of(frame for frame, _ in self.frames) + self.unsent
 
     @property
     def kept_size(self) -> int:
         return cost_of(frame for frame, is_kept in self.frames if is_kept)
 
     def make_room_for(self, frame: bytes) -> int:
-        if self.kept_size + len(frame) + COST > self.limit:
+        if self.kept_size + self.unsent + len(frame) + COST > self.limit:
             return 0
         dropped = 0
         while self.size + len(frame) + COST > self.limit:
@@ -237,7 +259,9 @@ class Naive:
 @given(
     st.integers(1, 300_000),
     st.lists(
-        st.tuples(st.sampled_from(["push", "make room", "keep", "take", "clear"]), st.integers(1, 100_000)),
+        st.tuples(
+            st.sampled_from(["push", "make room", "keep", "take", "unsent", "clear"]), st.integers(1, 100_000)
+        ),
         max_size=60,
     ),
 )
@@ -259,6 +283,10 @@ def test_both_kinds_leave_in_order_within_the_bound_as_with_a_list(
             case "clear":
                 assert outbox.clear() == len(naive.frames)
                 naive.frames.clear()
+                naive.unsent = 0
+            case "unsent":
+                naive.unsent = size % 1000
+                outbox.note_unsent(naive.unsent)
             case "keep":
                 outbox.keep(frame)
                 naive.frames.append((frame, True))
@@ -273,5 +301,5 @@ def test_both_kinds_leave_in_order_within_the_bound_as_with_a_list(
         held = naive.size
         assert (outbox.size, len(outbox), outbox.taken) == (held, len(naive.frames), taken)
         assert outbox.kept_size == naive.kept_size
-        if step in ("take", "clear") and held <= min(16 * 1024, limit // 8):
+        if step in ("take", "unsent", "clear") and held <= min(16 * 1024, limit // 8):
             assert not outbox.congested

@@ -12,7 +12,8 @@ from stelar_proto.errors import MessageError
 from stelar_proto.messages import JSON
 from stelar_proto.server import Context
 from stelar_proto.server.context import ClientInfo
-from stelar_proto.session import Session
+from stelar_proto.server.peer import send_at_once
+from stelar_proto.testing.transport import MemoryTransport
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from tests.server.house import House, heard_by
 from tests.support.virtual import VirtualTask
@@ -163,13 +164,13 @@ def test_a_broadcast_is_encoded_once_per_wire_and_everybody_gets_the_same_bytes(
             return frame
 
         monkeypatch.setattr(cls, "encode_frame", encode_frame)
-    send_frame = Session.send_frame
+    write = MemoryTransport.write
 
-    def note_frame(self: Session, frame: bytes, *, droppable: bool) -> bool:
+    def note_frame(self: MemoryTransport, frame: bytes) -> bool:
         sent.append(frame)
-        return send_frame(self, frame, droppable=droppable)
+        return write(self, frame)
 
-    monkeypatch.setattr(Session, "send_frame", note_frame)
+    monkeypatch.setattr(MemoryTransport, "write", note_frame)
     assert house.server.broadcast("news", [1]) == 5
     assert sorted(encoded) == ["tcp", "ws"]
     assert len({id(frame) for frame in sent}) == 2
@@ -250,11 +251,8 @@ def test_what_one_wire_cannot_say_reaches_nobody() -> None:
     house.close()
 
 
-def test_a_broadcast_leaves_at_once_where_the_loop_gathers_what_is_written(house: House, wire: str) -> None:
+def test_what_is_said_to_many_first_in_a_turn_leaves_at_once(house: House, wire: str) -> None:
     clients = [house.connect(wire) for _ in range(3)]
-    for peer in house.server.hub:
-        assert peer.transport is not None
-        peer.transport.gathers = True
     clients[1].stream.stop_reading()
     house.server.to_id("c3", "first")
     assert house.server.broadcast("second", 2) == 3
@@ -270,12 +268,26 @@ def test_a_broadcast_leaves_at_once_where_the_loop_gathers_what_is_written(house
     ]
 
 
+def test_what_is_said_to_many_behind_that_in_a_turn_leaves_at_its_end_in_one_write(
+    house: House, wire: str
+) -> None:
+    client = house.connect(wire)
+    (peer,) = house.server.hub
+    for turn in range(2):
+        for number in range(3):
+            assert house.server.broadcast("news", number) == 1
+        assert heard_by(client) == [[("event", "news", 0)]], turn
+        assert len(peer.session.outbox) == 2
+        house.loop.run_until_idle()
+        assert heard_by(client) == [[("event", "news", 1), ("event", "news", 2)]], turn
+
+
 def test_a_broadcast_that_comes_to_a_client_when_it_has_gone_is_not_counted(house: House, wire: str) -> None:
     client = house.connect(wire)
     (peer,) = house.server.hub
     client.stream.reset()
     sent = peer.session.messages_sent
-    assert not peer.send_shared_frame(b"late")
+    assert send_at_once([peer], {peer.session.format: b"late"}) == 0
     assert peer.session.messages_sent == sent
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stelar_proto.channel import Endpoint, Transport
+from stelar_proto.channel.outbox import FRAME_COST
 from stelar_proto.errors import ConnectError
 from stelar_proto.testing import MemoryNetwork, MemoryStream
 from tests.support.memory import CAPACITY, VirtualClient, VirtualNetwork, VirtualServer
@@ -261,11 +262,12 @@ def test_a_stream_holds_only_so_much_for_a_side_that_does_not_read(network: Virt
         client.emit("work", "x" * 10_000)
     loop.run_until_idle()
     assert client._link is not None
-    held = client._link.session.outbox.size
-    assert 1_000_000 - 2 * CAPACITY < held < 1_000_000 - CAPACITY
+    outbox = client._link.session.outbox
+    held = outbox.size - FRAME_COST * len(outbox)
+    assert 1_000_000 - 2 * CAPACITY < held < 1_010_000 - CAPACITY  # each has a head beside its 10,000 bytes
     gate.set()
     loop.run_until_idle()
-    assert client._link.session.outbox.size == 0
+    assert outbox.size == 0
     assert server.get_stats().total_messages_received == 100
     loop.run(client.disconnect())
     loop.run(server.stop())
@@ -296,6 +298,10 @@ class Recorder(Endpoint):
         self.sending: list[bytes] = []
         self.state = ""
         self.transport = None
+        self.unsent = 0
+
+    def note_unsent(self, size: int) -> None:
+        self.unsent = size
 
     def receive_data(self, data: bytes) -> bool:
         self.log.append(data)
@@ -413,11 +419,13 @@ def test_writes_past_the_endpoint_keep_their_place_and_wait_for_room() -> None:
     right.pause_reading()
     assert left.write(b"123456")
     assert not left.write(b"789")
+    assert scene.left.unsent == 2
     scene.left.sending, scene.left.state = [b"789"], "eof"
     scene.flush(scene.left)
     assert scene.right.log == []
     right.resume_reading()
     scene.loop.run_until_idle()
+    assert scene.left.unsent == 0
     assert scene.right.log == [b"12", b"34", b"56", b"78", b"9", b""]
 
 
