@@ -251,12 +251,14 @@ class StreamTransport:
                 while self._paused is not None:
                     await self._paused.wait()
                 data = await self._receive()
+                is_end = not data
                 self._flush_is_due = True
                 if endpoint.receive_data(data):
                     self.flush()
                 else:
                     self._flush_is_due = False
-                if not data:
+                del data  # which would be kept until the next comes
+                if is_end:
                     # What is left to send leaves by itself; the endpoint's deadline bounds it.
                     await trio.sleep_forever()
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -338,18 +340,28 @@ class StreamTransport:
             while data:
                 await self._send_all(memoryview(data))
                 data = self._endpoint.data_to_send()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self._scope.cancel()
         self._writing = False
         self._end_if_due()
 
     async def _send_all(self, data: memoryview) -> None:
-        # In pieces, so that it can be seen whether the peer reads.
-        while size := len(data):
-            self._note_unsent(size)
-            await self._stream.send_all(data[:_WRITE_SIZE])
-            data = data[_WRITE_SIZE:]
+        while data:
+            self._note_unsent(len(data))
+            data = data[await self._send_some(data) :]
         self._note_unsent(0)
+
+    async def _send_some(self, data: memoryview) -> int:
+        """Wait until something of ``data`` can be written; return how much that was."""
+        if self._descriptor is None:
+            piece = data[:_WRITE_SIZE]  # in pieces, so that it can be seen whether the peer reads
+            await self._stream.send_all(piece)
+            return len(piece)
+        await trio.lowlevel.wait_writable(self._descriptor)
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:  # woken for nothing
+            return 0
 
     def _note_unsent(self, size: int) -> None:
         self.unsent_size = size
