@@ -8,7 +8,7 @@ whole, well-formed frame of a chunk and stops at the first byte that is anything
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from io import BytesIO
 from struct import Struct
@@ -160,7 +160,7 @@ class MaskingEncoder:
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._keys = array("I")
+        self._keys: Iterator[int] = iter(())
 
     def encode_message(self, opcode: int, payload: bytes) -> bytes:
         """Return a whole message as one frame: what :meth:`encode_frame` does, faster if it is short.
@@ -175,25 +175,32 @@ class MaskingEncoder:
         size = len(payload)
         if size >= 126:
             return self.encode_frame(opcode, payload)
-        keys = self._keys or self._draw()
+        try:
+            key = next(self._keys)
+        except StopIteration:
+            key = self._draw()
         head, ones, surplus, width = _SHORT_MESSAGES[opcode][size]
-        return (head ^ _from_bytes(payload) ^ keys.pop() * ones >> surplus).to_bytes(width)
+        return (head ^ _from_bytes(payload) ^ key * ones >> surplus).to_bytes(width)
 
     def encode_frame(self, opcode: int, payload: bytes, fin: bool = True) -> bytes:
         """Return one frame; arguments as those of the function :func:`encode_frame`, errors as above."""
-        keys = self._keys or self._draw()
-        return encode_frame(opcode, payload, fin, mask=keys.pop().to_bytes(4))
+        key = next(self._keys, None)
+        if key is None:
+            key = self._draw()
+        return encode_frame(opcode, payload, fin, mask=key.to_bytes(4))
 
-    def _draw(self) -> array[int]:
+    def _draw(self) -> int:
+        """Draw the next keys; return the first of them."""
         block = self._entropy(_KEYS_SIZE)
         if len(block) != _KEYS_SIZE:
             raise ValueError(
                 f"entropy({_KEYS_SIZE}) has to return {_KEYS_SIZE} bytes, it returned {len(block)}"
             )
-        self._keys = array("I", block)
+        keys = array("I", block)
         if byteorder == "little":  # pragma: no branch  # a machine has one of the two
-            self._keys.byteswap()
-        return self._keys
+            keys.byteswap()
+        self._keys = iter(keys)
+        return next(self._keys)
 
 
 # --- In -------------------------------------------------------------------------------------------------

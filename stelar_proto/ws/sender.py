@@ -61,13 +61,11 @@ class Sender:
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
+        out = self._out
         if self._last_words is not None:
-            self._out.append(self._last_words)
+            out.append(self._last_words)
             self._last_words = None
             self._stop_deflating()
-        out = self._out
-        if not out:
-            return b""
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)
