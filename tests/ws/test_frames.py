@@ -131,11 +131,11 @@ def test_a_length_takes_the_fewest_bytes(size: int, header: bytes, masked_header
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
 def test_a_client_s_frame_is_masked_with_the_key_in_its_head(opcode: Opcode) -> None:
     """Of every size of a short frame, and with keys that begin with zeros or have all bits set."""
-    drawn = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\x01\x80", MASK] * 64
+    drawn = [MASK, b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\x01\x80"] * 64
     encoder = MaskingEncoder(lambda _: b"".join(drawn))
     payload = bytes(range(255, 0, -1))
     for size in [*range(131), 255]:
-        for mask in drawn[3::-1]:  # the last one drawn is the first one used
+        for mask in drawn[:4]:
             wanted = encode_frame(opcode, payload[:size], mask=mask)
             assert encoder.encode_message(opcode, payload[:size]) == wanted
             assert wanted.endswith(mask + xor(payload[:size], mask))
