@@ -114,6 +114,7 @@ def test_json_is_compact_and_not_escaped_to_ascii(value: object, text: str) -> N
         object(),
         {(1, 2): 3},
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
