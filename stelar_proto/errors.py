@@ -143,6 +143,24 @@ class UpgradeRefused(HandshakeError):
         self.response = response
 
 
+class ProxyError(PeerError):
+    """A proxy did not connect us: it cannot be reached, refused, or answered with something else.
+
+    The message names its address, and never its user and password.
+
+    Attributes:
+        response: its answer, without a body; None if there was none that could be understood.
+        status: the HTTP status of that, or 0.
+    """
+
+    code = "PROXY_ERROR"
+
+    def __init__(self, reason: str, *, response: Response | None = None) -> None:
+        super().__init__(reason)
+        self.response = response
+        self.status = 0 if response is None else response.status
+
+
 class FrameError(PeerError):
     """A TCP frame that breaks the format (WIRE: TCP frames). Answered with an Error frame.
 

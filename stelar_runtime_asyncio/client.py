@@ -50,21 +50,19 @@ class StelarClient(ClientApplication):
         return AsyncioRuntime(self.handle_deadlines)
 
     async def _dial(self, link: Link) -> None:
-        runtime, target, config = self.runtime, self.target, self.config
+        runtime, route, config = self.runtime, link.route, self.config
         assert isinstance(runtime, AsyncioRuntime)
         context = None
-        if target.secure:
+        if route.secure:
             context = client_context(
                 config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
         await dial(
             runtime,
             link,
-            target.host,
-            target.port,
+            route,
             network=self.network,
             context=context,
-            connect_timeout=config.connect_timeout,
             close_timeout=config.close_timeout,
         )
 

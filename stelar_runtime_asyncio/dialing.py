@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections import deque
 
 from stelar_proto.channel import Endpoint
-from stelar_proto.channel.dialing import ATTEMPT_DELAY, Address, take_turns
+from stelar_proto.channel.dialing import ATTEMPT_DELAY, Address, Route, take_turns
 from stelar_proto.channel.network import Network
+from stelar_proto.channel.proxies import Proxy
 
 from .transport import AsyncioRuntime, EndpointProtocol
 
@@ -17,33 +19,31 @@ from .transport import AsyncioRuntime, EndpointProtocol
 async def dial(
     runtime: AsyncioRuntime,
     endpoint: Endpoint,
-    host: str,
-    port: int,
+    route: Route,
     *,
     network: Network | None,
     context: ssl.SSLContext | None,
-    connect_timeout: float,
     close_timeout: float,
 ) -> None:
-    """Connect to ``host`` and have the stream drive ``endpoint``.
+    """Connect by ``route`` and have the stream drive ``endpoint``.
 
     Arguments:
         runtime: the loop of the endpoint.
         endpoint: its side of the conversation; it begins when this returns.
-        host: a name or an IP address.
-        port: the TCP port.
-        network: what carries the stream in place of sockets, if anything.
+        route: where to, through which proxy, and by when.
+        network: what carries the stream in place of sockets, if anything; it has no proxies.
         context: for TLS; None for a plain stream.
-        connect_timeout: seconds, for all of it.
         close_timeout: seconds that closing the stream may take later.
 
     Raises:
         OSError: what went wrong, ``TimeoutError`` and ``ssl.SSLError`` among it.
+        ProxyError: what went wrong with the proxy.
     """
 
     if network is not None:
-        network.dial(runtime, endpoint, host, port, secure=context is not None)
+        network.dial(runtime, endpoint, route.host, route.port, secure=context is not None)
         return
+    proxy = route.find_proxy(os.environ)
 
     def attach(protocol: EndpointProtocol) -> Endpoint:
         endpoint.transport = protocol
@@ -51,21 +51,40 @@ async def dial(
 
     protocol = EndpointProtocol(runtime, attach, close_timeout=close_timeout)
     try:
-        async with asyncio.timeout(connect_timeout):
-            sock = await _reach(host, port)
+        async with asyncio.timeout(route.time_left(runtime.now())):
+            sock = await (_reach(route.host, route.port) if proxy is None else _reach_through(proxy, route))
             await asyncio.get_running_loop().create_connection(
                 lambda: protocol,
                 sock=sock,
                 ssl=context,
-                server_hostname=None if context is None else host,
+                server_hostname=None if context is None else route.host,
                 ssl_shutdown_timeout=None if context is None else close_timeout,
             )
     except BaseException as error:
         # What has begun by now is closed by the loop; by uvloop without a word to its protocol.
         protocol.connection_lost(None)
         if isinstance(error, TimeoutError) and error.errno is None:  # else the system gave up in front of us
-            raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
+            raise route.timed_out() from error
         raise
+
+
+async def _reach_through(proxy: Proxy, route: Route) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        sock = await _reach(proxy.host, proxy.port)
+        try:
+            await proxy.open_tunnel(
+                route.host,
+                route.port,
+                send=lambda data: loop.sock_sendall(sock, data),
+                receive=lambda size: loop.sock_recv(sock, size),
+            )
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise proxy.unreachable(error) from error
+    return sock
 
 
 async def _reach(host: str, port: int) -> socket.socket:

@@ -9,13 +9,13 @@ from typing import Unpack
 from stelar_proto.channel import Runtime
 from stelar_proto.channel.network import Network
 from stelar_proto.plain import (
+    ConnectedEndpoint,
     ConnectionHandler,
     ConnectOptions,
     PlainServer,
     ServedEndpoint,
     ServeOptions,
     WebSocketConnector,
-    WebSocketEndpoint,
 )
 from stelar_system.tls import TlsOption, client_context
 
@@ -45,18 +45,16 @@ class Connector(WebSocketConnector):
     def _make_runtime(self) -> AsyncioRuntime:
         return AsyncioRuntime(self.handle_deadlines)
 
-    async def _dial(self, runtime: Runtime, endpoint: WebSocketEndpoint) -> None:
+    async def _dial(self, runtime: Runtime, endpoint: ConnectedEndpoint) -> None:
         assert isinstance(runtime, AsyncioRuntime)
-        target, config = self.target, self.config
+        route = endpoint.route
         await dial(
             runtime,
             endpoint,
-            target.host,
-            target.port,
+            route,
             network=self.network,
-            context=client_context(self._tls, logger=self.logger) if target.secure else None,
-            connect_timeout=config.connect_timeout,
-            close_timeout=config.close_timeout,
+            context=client_context(self._tls, logger=self.logger) if route.secure else None,
+            close_timeout=self.config.close_timeout,
         )
 
     async def __aexit__(

@@ -52,22 +52,14 @@ class StelarClient(ClientApplication):
         return TrioRuntime(self.handle_deadlines)
 
     async def _dial(self, link: Link) -> None:
-        runtime, target, config = self.runtime, self.target, self.config
+        runtime, route, config = self.runtime, link.route, self.config
         assert isinstance(runtime, TrioRuntime)
         context = None
-        if target.secure:
+        if route.secure:
             context = client_context(
                 config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
-        await dial(
-            runtime,
-            link,
-            target.host,
-            target.port,
-            network=self.network,
-            context=context,
-            connect_timeout=config.connect_timeout,
-        )
+        await dial(runtime, link, route, network=self.network, context=context)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import trio
 
 from stelar_proto.channel import Endpoint
+from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.network import Network
+from stelar_proto.channel.proxies import Proxy
 
 from .transport import Stream, StreamTransport, TrioRuntime
 
@@ -15,48 +18,66 @@ from .transport import Stream, StreamTransport, TrioRuntime
 async def dial(
     runtime: TrioRuntime,
     endpoint: Endpoint,
-    host: str,
-    port: int,
+    route: Route,
     *,
     network: Network | None,
     context: ssl.SSLContext | None,
-    connect_timeout: float,
 ) -> None:
-    """Connect to ``host`` and have the stream drive ``endpoint``.
+    """Connect by ``route`` and have the stream drive ``endpoint``.
 
     Arguments:
         runtime: the loop of the endpoint.
         endpoint: its side of the conversation; it begins when this returns.
-        host: a name or an IP address.
-        port: the TCP port.
-        network: what carries the stream in place of sockets, if anything.
+        route: where to, through which proxy, and by when.
+        network: what carries the stream in place of sockets, if anything; it has no proxies.
         context: for TLS; None for a plain stream.
-        connect_timeout: seconds, for all of it.
 
     Raises:
         OSError: what went wrong, ``TimeoutError`` and ``ssl.SSLError`` among it.
+        ProxyError: what went wrong with the proxy.
     """
     if network is not None:
-        network.dial(runtime, endpoint, host, port, secure=context is not None)
+        network.dial(runtime, endpoint, route.host, route.port, secure=context is not None)
         return
     opened_at = runtime.now()
+    proxy = route.find_proxy(os.environ)
     try:
-        with trio.fail_after(connect_timeout):
-            plain = await trio.open_tcp_stream(host, port)
-            stream = plain if context is None else await _secure(plain, context, host)
+        with trio.fail_after(route.time_left(opened_at)):
+            plain = await (_reach(route.host, route.port) if proxy is None else _reach_through(proxy, route))
+            stream = plain if context is None else await _secure(plain, context, route.host)
     except trio.TooSlowError as error:
-        raise TimeoutError(f"no connection within {connect_timeout:g} s") from error
-    except OSError as error:
-        # trio says that all attempts failed; what happened to each of them stands behind that.
-        cause = error.__cause__
-        attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-        raise next((attempt for attempt in attempts if isinstance(attempt, OSError)), error) from error
+        raise route.timed_out() from error
 
     def attach(transport: StreamTransport) -> Endpoint:
         endpoint.transport = transport
         return endpoint
 
     runtime.nursery.start_soon(StreamTransport(runtime, stream, opened_at).run, attach)
+
+
+async def _reach(host: str, port: int) -> trio.SocketStream:
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        # trio says that all attempts failed; what happened to each of them stands behind that.
+        cause = error.__cause__
+        attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+        raise next((attempt for attempt in attempts if isinstance(attempt, OSError)), error) from error
+
+
+async def _reach_through(proxy: Proxy, route: Route) -> trio.SocketStream:
+    try:
+        stream = await _reach(proxy.host, proxy.port)
+        try:
+            await proxy.open_tunnel(route.host, route.port, send=stream.send_all, receive=stream.receive_some)
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error, trio.BrokenResourceError) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from error
+            raise
+    except OSError as error:
+        raise proxy.unreachable(error) from error
+    return stream
 
 
 async def _secure(plain: trio.SocketStream, context: ssl.SSLContext, host: str) -> Stream:

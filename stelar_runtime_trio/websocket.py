@@ -11,13 +11,13 @@ import trio
 from stelar_proto.channel import Runtime
 from stelar_proto.channel.network import Network
 from stelar_proto.plain import (
+    ConnectedEndpoint,
     ConnectionHandler,
     ConnectOptions,
     PlainServer,
     ServedEndpoint,
     ServeOptions,
     WebSocketConnector,
-    WebSocketEndpoint,
 )
 from stelar_system.tls import TlsOption, client_context
 
@@ -47,17 +47,15 @@ class Connector(WebSocketConnector):
     def _make_runtime(self) -> TrioRuntime:
         return TrioRuntime(self.handle_deadlines)
 
-    async def _dial(self, runtime: Runtime, endpoint: WebSocketEndpoint) -> None:
+    async def _dial(self, runtime: Runtime, endpoint: ConnectedEndpoint) -> None:
         assert isinstance(runtime, TrioRuntime)
-        target, config = self.target, self.config
+        route = endpoint.route
         await dial(
             runtime,
             endpoint,
-            target.host,
-            target.port,
+            route,
             network=self.network,
-            context=client_context(self._tls, logger=self.logger) if target.secure else None,
-            connect_timeout=config.connect_timeout,
+            context=client_context(self._tls, logger=self.logger) if route.secure else None,
         )
 
     async def __aexit__(

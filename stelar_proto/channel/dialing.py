@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Protocol, TypeAlias
 
-from stelar_proto.errors import ConnectError, StelarError
+from stelar_proto.errors import ConnectError, ProxyError, StelarError
 
 from .events import Closed
+from .proxies import Proxy, ProxyOption, choose_proxy
 from .runtime import Transport, WaitableEvent
-
-# What OpenSSL, depending on its version, calls an answer that is no TLS record.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+from .words import words_for
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next address of a host is tried, too, while the last does not answer (RFC 8305, 5)."""
@@ -27,6 +27,43 @@ def take_turns(addresses: Iterable[Address]) -> list[Address]:
     for address in addresses:
         families.setdefault(address[0], []).append(address)
     return [address for address in chain(*zip_longest(*families.values())) if address is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a client connects to, by which way, and how long that may take.
+
+    Attributes:
+        wire: ``"ws"`` or ``"tcp"``.
+        secure: whether TLS carries it.
+        host: a name or an address, without brackets.
+        port: the TCP port.
+        proxy: the ``proxy`` option.
+        connect_timeout: seconds for all of it, from ``began_at`` on: redirects and proxies included.
+        began_at: when it began, by the loop's clock.
+    """
+
+    wire: str
+    secure: bool
+    host: str
+    port: int
+    proxy: ProxyOption = field(default=None, repr=False)  # it may hold a password
+    connect_timeout: float
+    began_at: float
+
+    def find_proxy(self, environ: Mapping[str, str]) -> Proxy | None:
+        """Return the proxy to connect through, or None; see :func:`choose_proxy` for what it raises."""
+        return choose_proxy(
+            self.proxy, wire=self.wire, secure=self.secure, host=self.host, port=self.port, environ=environ
+        )
+
+    def time_left(self, now: float) -> float:
+        """Return the seconds that are left."""
+        return max(0.0, self.began_at + self.connect_timeout - now)
+
+    def timed_out(self) -> TimeoutError:
+        """Return what to raise when none are."""
+        return TimeoutError(f"no connection within {self.connect_timeout:g} s")
 
 
 class Dialed(Protocol):
@@ -59,7 +96,7 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
         link.abort(Closed(1006, "", None))
         if link.transport is None:
             link.connection_lost()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | ProxyError):
             raise _connect_error(url, error) from error
         raise
     if not link.was_open:
@@ -72,10 +109,5 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
 
 
 def _connect_error(url: str, error: Exception) -> ConnectError:
-    if isinstance(error, ConnectionRefusedError) or isinstance(error.__cause__, ConnectionRefusedError):
-        words = "connection refused"
-    elif getattr(error, "reason", None) in _NO_TLS:
-        words = "the server does not speak TLS on this port"
-    else:
-        words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    words = str(error) if isinstance(error, ProxyError) else words_for(error)
     return ConnectError(f"cannot connect to {url}: {words}")

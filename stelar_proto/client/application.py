@@ -12,6 +12,7 @@ from typing import Any
 
 from stelar_proto.channel import Deadlines, Runtime
 from stelar_proto.channel.config import check_options
+from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.messages import check_event_name
@@ -194,7 +195,17 @@ class ClientApplication(ClientSending):
             session.request_upgrade(self.target.handshake_url, headers=self.config.headers.items())
         else:
             session = TcpSession(Role.CLIENT, config, payloads=self.format, now=now)
-        link = Link(self, session, runtime)
+        target = self.target
+        route = Route(
+            wire=target.wire,
+            secure=target.secure,
+            host=target.host,
+            port=target.port,
+            proxy=self.config.proxy,
+            connect_timeout=self.config.connect_timeout,
+            began_at=now,
+        )
+        link = Link(self, session, runtime, route)
         session.on_deadline_changed = partial(self._deadlines.schedule, link)
         self._deadlines.schedule(link)
         return link

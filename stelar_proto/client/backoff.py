@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 
-from stelar_proto.errors import HandshakeError, UpgradeRefused
+from stelar_proto.errors import HandshakeError, ProxyError, UpgradeRefused
 
 GROWTH = 1.5
 """Each wait is so much longer than the one before, up to the maximum."""
@@ -18,7 +18,7 @@ STABLE_AFTER = 5.0
 LONGEST_HINT = 3600.0
 """No server can put a client off for longer than this at a time, seconds."""
 
-_HOPELESS = frozenset({401, 403, 404})
+_HOPELESS = frozenset({401, 403, 404, 407})
 _RESTARTING = frozenset({1012, 1013})
 _RESTART_DELAYS = (5.0, 30.0)
 _ENOUGH_GROWTH = 100  # 1.5 to this power is more than any maximum
@@ -50,13 +50,13 @@ def restart_delay(code: int, maximum: float, chance: float) -> float | None:
 
 
 def retry_after(error: BaseException | None, wall_clock: float) -> float | None:
-    """Return the seconds that a refused handshake asks to wait (RFC 9110, section 10.2.3), if it does.
+    """Return the seconds that a refusal asks to wait (RFC 9110, section 10.2.3), if it does.
 
     Arguments:
-        error: why the handshake failed.
+        error: why the handshake failed, or what the proxy said in front of it.
         wall_clock: the time of day, seconds since 1970: the header may hold a date.
     """
-    if not isinstance(error, UpgradeRefused):
+    if not isinstance(error, UpgradeRefused | ProxyError) or error.response is None:
         return None
     value = (error.response.headers.get("retry-after") or "").strip()
     if value.isascii() and value.isdecimal():
@@ -69,8 +69,8 @@ def retry_after(error: BaseException | None, wall_clock: float) -> float | None:
 
 
 def is_hopeless(error: BaseException | None) -> bool:
-    """Tell whether a handshake was refused in a way that waiting does not heal: 401, 403 or 404."""
-    return isinstance(error, HandshakeError) and error.status in _HOPELESS
+    """Tell whether we were refused in a way that waiting does not heal: 401, 403, 404, or a proxy's 407."""
+    return isinstance(error, HandshakeError | ProxyError) and error.status in _HOPELESS
 
 
 class Backoff:

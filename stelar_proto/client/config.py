@@ -9,6 +9,7 @@ from typing import Any
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
+from stelar_proto.channel.proxies import ProxyOption, proxy_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.session import SessionConfig
 from stelar_proto.ws import CompressionOption, Headers, choose_compression
@@ -43,9 +44,13 @@ class ClientConfig:
         message_queue_size: messages kept while there is no connection; the oldest are dropped and counted.
             With 0 nothing is kept, and emitting without a connection is an error.
         headers: more header fields for the handshake, by name.
+        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``, on either wire;
+            False for none; None for what the environment says: ``https_proxy`` for ``wss://``, ``http_proxy``
+            for ``ws://``, else ``all_proxy``, which is the only one for ``tcp://`` and ``tcps://``, unless
+            ``no_proxy`` has the host, or it is this machine.
         accept_npm_handshake: also accept the wrong Sec-WebSocket-Accept of stelar-time-real 3.2.0.
         ack_timeout: how long a request waits for its answer.
-        connect_timeout: for name, connection, TLS and handshake together.
+        connect_timeout: for name, connection, proxy, TLS and handshake together.
         close_timeout: how long the server may take to close.
         heartbeat_interval, heartbeat_timeout: seconds of silence before a ping, and from a ping to the end;
             an interval of None sends none.
@@ -76,6 +81,7 @@ class ClientConfig:
     retry_refused: bool = False
     message_queue_size: int = 100
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold a password
+    proxy: ProxyOption = field(default=None, repr=False)  # likewise
     accept_npm_handshake: bool = False
     ack_timeout: float = 5.0
     connect_timeout: float = 10.0
@@ -95,6 +101,7 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         problems = [*logger_problems(self.logger), *hook_problems(self.hooks)]
+        problems += proxy_problems(self.proxy)
         if self.mode not in (None, "ws", "tcp"):
             problems.append(f"mode must be 'ws' or 'tcp', not {self.mode!r}")
         problems += self._number_problems()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stelar_proto.channel import Closed, Runtime, WaitableEvent
+from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.handlers import Handler, is_awaitable
 from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, PeerError, RemoteError, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid, Join, Message
@@ -45,6 +46,7 @@ class Link(Dispatcher):
         client: whose connection it is.
         session: its protocol.
         runtime: the loop.
+        route: where it leads.
     """
 
     __slots__ = (
@@ -56,12 +58,14 @@ class Link(Dispatcher):
         "_previous",
         "goodbye",
         "lost",
+        "route",
         "settled",
         "was_open",
     )
 
-    def __init__(self, client: ClientApplication, session: Session, runtime: Runtime) -> None:
+    def __init__(self, client: ClientApplication, session: Session, runtime: Runtime, route: Route) -> None:
         super().__init__(session, runtime, client.logger, inbox_limit=client.config.inbox_limit)
+        self.route = route
         self._client = client
         self._joins: deque[str] = deque()  # rooms
         self._caught_up: WaitableEvent | None = None

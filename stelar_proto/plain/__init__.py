@@ -2,7 +2,7 @@
 
 from stelar_proto.ws import PerMessageDeflate
 
-from .client import WebSocketConnector
+from .client import ConnectedEndpoint, WebSocketConnector
 from .config import ConnectConfig, ConnectOptions, ServeConfig, ServeOptions
 from .connection import WebSocketConnection
 from .endpoint import WebSocketEndpoint
@@ -11,6 +11,7 @@ from .server import ConnectionHandler, PlainServer, ServedEndpoint
 __all__ = [
     "ConnectConfig",
     "ConnectOptions",
+    "ConnectedEndpoint",
     "ConnectionHandler",
     "PerMessageDeflate",
     "PlainServer",

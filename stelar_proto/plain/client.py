@@ -12,7 +12,7 @@ from typing import Unpack
 
 from stelar_proto.channel import Closed, Deadlines, Runtime
 from stelar_proto.channel.config import check_options
-from stelar_proto.channel.dialing import establish
+from stelar_proto.channel.dialing import Route, establish
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import StateError
 from stelar_proto.ws import CloseCode, Connection, Opened, RequestReceived, Role, UpgradeRequested
@@ -30,12 +30,17 @@ class ConnectedEndpoint(WebSocketEndpoint):
     Arguments:
         connector: whose it is.
         session: its protocol.
+        runtime: the loop.
+        route: where it leads.
     """
 
-    __slots__ = ("settled", "was_open")
+    __slots__ = ("route", "settled", "was_open")
 
-    def __init__(self, connector: WebSocketConnector, session: PlainChannel, runtime: Runtime) -> None:
+    def __init__(
+        self, connector: WebSocketConnector, session: PlainChannel, runtime: Runtime, route: Route
+    ) -> None:
         super().__init__(session, runtime, connector.logger, connector.config)
+        self.route = route
         self.was_open = False
         self.settled = runtime.make_event()
 
@@ -107,7 +112,17 @@ class WebSocketConnector(ABC):
         session = PlainChannel(
             Role.CLIENT, self.config, now=runtime.now(), clock=runtime.clock, entropy=runtime.entropy
         )
-        endpoint = self._endpoint = ConnectedEndpoint(self, session, runtime)
+        target = self.target
+        route = Route(
+            wire="ws",
+            secure=target.secure,
+            host=target.host,
+            port=target.port,
+            proxy=self.config.proxy,
+            connect_timeout=self.config.connect_timeout,
+            began_at=session.now,
+        )
+        endpoint = self._endpoint = ConnectedEndpoint(self, session, runtime, route)
         self._deadlines = Deadlines(runtime.set_timer)
         session.on_deadline_changed = partial(self._deadlines.schedule, endpoint)
         self._deadlines.schedule(endpoint)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 from stelar_proto.channel import ChannelConfig, HttpResponse
 from stelar_proto.channel.config import not_positive_whole
 from stelar_proto.channel.logs import LoggerOption, logger_problems
+from stelar_proto.channel.proxies import ProxyOption, proxy_problems
 from stelar_proto.ws import CompressionOption, Headers, Request, choose_compression
 from stelar_proto.ws.headers import is_token
 
@@ -109,12 +110,16 @@ class ConnectConfig(WebSocketConfig):
 
     Arguments, beside those of :class:`WebSocketConfig`:
         headers: more header fields for the handshake, by name.
+        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``; False for none;
+            None for what the environment says (``https_proxy`` for ``wss://``, ``http_proxy`` for ``ws://``,
+            else ``all_proxy``), unless ``no_proxy`` has the host, or it is this machine.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: ProxyOption = field(default=None, repr=False)  # it may hold a password
 
     def _problems(self) -> list[str]:
-        problems = WebSocketConfig._problems(self)
+        problems = [*WebSocketConfig._problems(self), *proxy_problems(self.proxy)]
         if isinstance(self.headers, Mapping | Headers):
             try:
                 Headers(self.headers)
@@ -155,3 +160,4 @@ class ConnectOptions(_Options, total=False):
     """The keywords of ``connect_websocket``: see :class:`ConnectConfig`."""
 
     headers: Mapping[str, str]
+    proxy: ProxyOption

@@ -192,6 +192,8 @@ class ResponseReader(HeadReader):
 
     _recognised_size = len(b"HTTP/1.")
     _unfolds = True  # RFC 9112, section 5.2: a user agent MUST
+    _sender = "server"
+    _tls_hint = "use wss:// or https://"
 
     def __init__(
         self,
@@ -237,7 +239,7 @@ class ResponseReader(HeadReader):
         if self._headers is None:
             words = "the connection ended before a complete HTTP response had come"
             if not len(self._buffer):
-                words += "; if the server speaks TLS, use wss:// or https://"
+                words += f"; if the {self._sender} speaks TLS, {self._tls_hint}"
             raise self._fault(0, words)
         return self._finish(self._headers)
 
@@ -248,11 +250,11 @@ class ResponseReader(HeadReader):
         return Response(status, reason, headers, bytes(self._body))
 
     def _fault(self, status: int, reason: str) -> HandshakeError:
-        return super()._fault(0, f"the server's answer is no valid HTTP/1.1 response: {reason}")
+        return super()._fault(0, f"the {self._sender}'s answer is no valid HTTP/1.1 response: {reason}")
 
     def _recognise(self, start: bytes) -> bool:
         if start[:1] in (b"\x15", b"\x16"):  # TLS alert, TLS handshake (RFC 8446, section 5.1)
-            raise self._fault(0, "it looks like TLS; use wss:// or https://")
+            raise self._fault(0, f"it looks like TLS; {self._tls_hint}")
         if not b"HTTP/1.".startswith(start):
             raise self._fault(0, "it does not begin with HTTP/1.1")
         return len(start) == self._recognised_size

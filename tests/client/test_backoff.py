@@ -18,7 +18,7 @@ from stelar_proto.client.backoff import (
     restart_delay,
     retry_after,
 )
-from stelar_proto.errors import HandshakeError, StreamEnded, UpgradeRefused
+from stelar_proto.errors import HandshakeError, ProxyError, StreamEnded, UpgradeRefused
 from stelar_proto.ws import Headers
 from stelar_proto.ws.http1 import Response
 
@@ -87,13 +87,16 @@ def test_whatever_a_server_says_the_wait_is_bounded(value: str, now: float) -> N
     assert seconds is None or 0 <= seconds <= LONGEST_HINT
 
 
-def test_only_a_refused_handshake_says_when_to_come_back() -> None:
-    for error in (None, StreamEnded("x"), HandshakeError(0, "broken"), refusal()):
+def test_only_a_refusal_says_when_to_come_back() -> None:
+    for error in (None, StreamEnded("x"), HandshakeError(0, "broken"), refusal(), ProxyError("no answer")):
         assert retry_after(error, NOON) is None
+    assert retry_after(ProxyError("busy", response=refusal(Retry_After="9").response), NOON) == 9.0
 
 
 def test_refusals_that_waiting_does_not_heal() -> None:
-    assert [status for status in range(300, 600) if is_hopeless(refusal(status))] == [401, 403, 404]
+    assert [status for status in range(300, 600) if is_hopeless(refusal(status))] == [401, 403, 404, 407]
+    assert is_hopeless(ProxyError("who?", response=refusal(407).response))
+    assert not is_hopeless(ProxyError("no answer"))
     assert not is_hopeless(StreamEnded("x"))
     assert not is_hopeless(None)
 

@@ -1,0 +1,91 @@
+"""An HTTP proxy on loopback: it knows CONNECT, and finds every host on this machine."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+
+_YES = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n"
+
+
+class ConnectProxy:
+    """What came to it, and how it answers.
+
+    Arguments:
+        credentials: ``user:password`` that it asks for.
+        answer: what it answers in place of connecting anybody; ``b""`` for nothing at all, for ever.
+        server_speaks_first: wait for the server's first bytes, and send them in one piece with the answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: str | None = None,
+        answer: bytes | None = None,
+        server_speaks_first: bool = False,
+    ) -> None:
+        self.credentials = credentials
+        self.answer = answer
+        self.server_speaks_first = server_speaks_first
+        self.asked_for: list[str] = []
+        """The hosts and ports that it was asked for."""
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is, with what it asks for."""
+        user = "" if self.credentials is None else f"{self.credentials}@"
+        return f"http://{user}127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[ConnectProxy]:
+        """Serve for as long as this lasts."""
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            self.port = listener.extra(SocketAttribute.local_port)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listener.serve, self._serve)
+                yield self
+                tasks.cancel_scope.cancel()
+
+    async def _serve(self, client: SocketStream) -> None:
+        async with client:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += await client.receive(1)
+            request, *fields = head.decode("latin-1").split("\r\n")[:-2]
+            method, target, version = request.split(" ")
+            assert (method, version) == ("CONNECT", "HTTP/1.1")
+            assert f"Host: {target}" in fields
+            self.asked_for.append(target)
+            if self.answer is not None:
+                await client.send(self.answer)
+                if not self.answer:
+                    await anyio.sleep_forever()
+            elif self.credentials is not None and self._wanted_field not in fields:
+                await client.send(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            else:
+                port = int(target.rpartition(":")[2])
+                async with await anyio.connect_tcp("127.0.0.1", port) as server:
+                    first = await server.receive() if self.server_speaks_first else b""
+                    await client.send(_YES + first)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(_carry, client, server)
+                        tasks.start_soon(_carry, server, client)
+
+    @property
+    def _wanted_field(self) -> str:
+        assert self.credentials is not None
+        return f"Proxy-Authorization: Basic {b64encode(self.credentials.encode()).decode()}"
+
+
+async def _carry(source: SocketStream, sink: SocketStream) -> None:
+    try:
+        async for data in source:
+            await sink.send(data)
+        await sink.send_eof()
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        await anyio.aclose_forcefully(sink)  # what is reset on one side is on the other
