@@ -12,14 +12,17 @@ from typing import Any
 
 from stelar_proto.channel import Deadlines, Runtime
 from stelar_proto.channel.config import check_options
-from stelar_proto.channel.dialing import Route
+from stelar_proto.channel.dialing import Route, establish
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import choose_logger
+from stelar_proto.channel.redirects import follow_redirects
+from stelar_proto.errors import ConnectError
 from stelar_proto.messages import check_event_name
 from stelar_proto.session import SessionConfig, TcpSession, WebSocketSession
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Connection, Role
 
+from .campaign import Campaign
 from .config import ClientConfig
 from .incoming import MessageStream, Received
 from .link import Link
@@ -184,18 +187,34 @@ class ClientApplication(ClientSending):
         if self.usable_link() is None:
             self.trim_queue()
 
-    def _make_link(self, runtime: Runtime) -> Link:
-        config, now = self._session_config, runtime.now()
+    async def _attempt(self, campaign: Campaign, runtime: Runtime) -> None:
+        began_at = runtime.now()
+
+        async def attempt(target: Target) -> None:
+            if self._campaign is not campaign:  # called off while the server that redirects was left
+                raise ConnectError(f"cannot connect to {target.url}: it was called off")
+            link = self._make_link(runtime, target, began_at)
+            if self._last_link is not None:
+                link.follow(self._last_link)
+            self._link = self._last_link = link
+            await establish(link, target.url, partial(self._dial, link))
+
+        if self.target.wire == "tcp":
+            await attempt(self.target)
+        else:
+            await follow_redirects(self.target.handshake_url, lambda url: attempt(parse_target(url)))
+
+    def _make_link(self, runtime: Runtime, target: Target, began_at: float) -> Link:
+        config = self._session_config
         self._deadlines = Deadlines(runtime.set_timer)
         session: WebSocketSession | TcpSession
         if isinstance(self.format, WebSocketFormat):
             session = WebSocketSession(
-                Role.CLIENT, config, envelope=self.format, now=now, entropy=runtime.entropy
+                Role.CLIENT, config, envelope=self.format, now=began_at, entropy=runtime.entropy
             )
-            session.request_upgrade(self.target.handshake_url, headers=self.config.headers.items())
+            session.request_upgrade(target.handshake_url, headers=self.config.headers.items())
         else:
-            session = TcpSession(Role.CLIENT, config, payloads=self.format, now=now)
-        target = self.target
+            session = TcpSession(Role.CLIENT, config, payloads=self.format, now=began_at)
         route = Route(
             wire=target.wire,
             secure=target.secure,
@@ -203,7 +222,7 @@ class ClientApplication(ClientSending):
             port=target.port,
             proxy=self.config.proxy,
             connect_timeout=self.config.connect_timeout,
-            began_at=now,
+            began_at=began_at,
         )
         link = Link(self, session, runtime, route)
         session.on_deadline_changed = partial(self._deadlines.schedule, link)

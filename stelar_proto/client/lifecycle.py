@@ -21,7 +21,6 @@ from typing import Any, Literal, Self
 from weakref import WeakSet
 
 from stelar_proto.channel import Closed, Deadlines, Runtime, State, WaitableEvent
-from stelar_proto.channel.dialing import establish
 from stelar_proto.channel.logs import choose_logger
 from stelar_proto.errors import ConnectError, StateError
 
@@ -80,8 +79,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         """Open the stream and have it drive ``link``: a runtime's part. Raises OSError with helpful text."""
 
     @abstractmethod
-    def _make_link(self, runtime: Runtime) -> Link:
-        """Return a new attempt at a connection."""
+    async def _attempt(self, campaign: Campaign, runtime: Runtime) -> None:
+        """Connect, once; what is raised says why there is no connection."""
 
     @abstractmethod
     def note_error(self, error: Exception) -> None:
@@ -200,12 +199,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
             await self._link.lost.wait()  # it has ended, its socket not quite
         is_due = end is None or await self._may_try_again(campaign, runtime, end, error)
         while is_due and self._campaign is campaign:
-            link = self._make_link(runtime)
-            if self._last_link is not None:
-                link.follow(self._last_link)
-            self._link = self._last_link = link
             try:
-                await establish(link, self.target.url, partial(self._dial, link))
+                await self._attempt(campaign, runtime)
                 return
             except Exception as failure:  # a fault of the library's among them: it must not end in a task
                 error = failure
@@ -213,7 +208,7 @@ class ClientLifecycle(HandlerRegistry, ABC):
                 return
             self.note_error(error)
             if not campaign.is_first:
-                link.tell("error", error)
+                self.tell("error", error)
             if not isinstance(error, ConnectError):
                 self.logger.debug("connecting to %s failed", self.target.url, exc_info=error)
                 break

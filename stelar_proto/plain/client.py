@@ -14,6 +14,7 @@ from stelar_proto.channel import Closed, Deadlines, Runtime
 from stelar_proto.channel.config import check_options
 from stelar_proto.channel.dialing import Route, establish
 from stelar_proto.channel.logs import choose_logger
+from stelar_proto.channel.redirects import follow_redirects
 from stelar_proto.errors import StateError
 from stelar_proto.ws import CloseCode, Connection, Opened, RequestReceived, Role, UpgradeRequested
 from stelar_proto.ws.uri import parse_websocket_url
@@ -71,13 +72,8 @@ class WebSocketConnector(ABC):
         self.config = ConnectConfig(**options)
         self.target = parse_websocket_url(url)
         self.logger = choose_logger(self.config.logger, "stelar.websocket")
-        self._request = partial(
-            Connection.request_upgrade,
-            url=url,
-            headers=self.config.headers.items(),
-            subprotocols=self.config.subprotocols,
-        )
-        self._request(Connection(Role.CLIENT, entropy=bytes))  # what cannot be asked is refused here
+        self._url = url
+        self._ask(Connection(Role.CLIENT, entropy=bytes), url)  # what cannot be asked is refused here
         self._runtime: Runtime | None = None
         self._endpoint: ConnectedEndpoint | None = None
         self._deadlines = Deadlines(lambda _: None)
@@ -109,34 +105,39 @@ class WebSocketConnector(ABC):
         if self._runtime is not None:
             raise StateError(f"there is a connection to {self.target} already: make another connector")
         runtime = self._runtime = self._make_runtime()
+        try:
+            await runtime.start()
+            attempt = partial(self._attempt, runtime, runtime.now())
+            return WebSocketConnection(await follow_redirects(self._url, attempt))
+        except BaseException:
+            await self._end(runtime)
+            raise
+
+    async def _attempt(self, runtime: Runtime, began_at: float, url: str) -> ConnectedEndpoint:
+        """Connect to ``url``; the time runs since ``began_at``."""
+        config, target = self.config, parse_websocket_url(url)
         session = PlainChannel(
-            Role.CLIENT, self.config, now=runtime.now(), clock=runtime.clock, entropy=runtime.entropy
+            Role.CLIENT, config, now=began_at, clock=runtime.clock, entropy=runtime.entropy
         )
-        target = self.target
         route = Route(
             wire="ws",
             secure=target.secure,
             host=target.host,
             port=target.port,
-            proxy=self.config.proxy,
-            connect_timeout=self.config.connect_timeout,
-            began_at=session.now,
+            proxy=config.proxy,
+            connect_timeout=config.connect_timeout,
+            began_at=began_at,
         )
         endpoint = self._endpoint = ConnectedEndpoint(self, session, runtime, route)
         self._deadlines = Deadlines(runtime.set_timer)
         session.on_deadline_changed = partial(self._deadlines.schedule, endpoint)
         self._deadlines.schedule(endpoint)
-        self._request(session.codec)
-        try:
-            await establish(endpoint, str(self.target), partial(self._start_and_dial, runtime, endpoint))
-            return WebSocketConnection(endpoint)
-        except BaseException:
-            await self._end(runtime)
-            raise
+        self._ask(session.codec, url)
+        await establish(endpoint, str(target), partial(self._dial, runtime, endpoint))
+        return endpoint
 
-    async def _start_and_dial(self, runtime: Runtime, endpoint: ConnectedEndpoint) -> None:
-        await runtime.start()
-        await self._dial(runtime, endpoint)
+    def _ask(self, codec: Connection, url: str) -> None:
+        codec.request_upgrade(url, headers=self.config.headers.items(), subprotocols=self.config.subprotocols)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

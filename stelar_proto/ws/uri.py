@@ -59,6 +59,13 @@ class WebSocketURL:
         """The URL without user info, fit for logs."""
         return f"{'wss' if self.secure else 'ws'}://{self.host_header}{self.resource}"
 
+    def with_credentials(self) -> str:
+        """The whole URL, user and password included: not fit for logs."""
+        if self.user_info is None:
+            return str(self)
+        user_info = ":".join(quote(part, safe="") for part in self.user_info)
+        return str(self).replace("://", f"://{user_info}@", 1)
+
 
 def parse_websocket_url(url: str) -> WebSocketURL:
     """Take a URL apart.

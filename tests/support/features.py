@@ -156,6 +156,7 @@ CLIENT_OPTIONS = {
     "client: heartbeat_interval": "a server that has gone silent is noticed",
     "client: connect_timeout": "for name, proxy, connection, TLS, redirects and handshake together",
     "client: proxy": "an HTTP proxy, by its URL or the environment, on both wires",
+    "client: redirects": "of the handshake, followed on the same host only",
     "client: ack_timeout": "how long a request waits for its answer",
     "client: max_payload_size": "of a message, refused at its header",
     "client: max_frame_size": "of a frame, refused at its header",
