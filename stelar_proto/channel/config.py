@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+
+from stelar_proto.ws.headers import is_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +65,15 @@ def not_positive_whole(config: object, names: Iterable[str]) -> Iterator[str]:
         value = getattr(config, name)
         if not (type(value) is int and value > 0):
             yield f"{name} must be a positive whole number, not {value!r}"
+
+
+def subprotocol_problems(names: object) -> Iterator[str]:
+    """Say what is wrong with the ``subprotocols`` of a server or client, if anything is."""
+    if isinstance(names, str):  # a string is a sequence of strings too
+        yield f"subprotocols is a sequence of names: [{names!r}]"
+    elif not isinstance(names, Sequence):
+        yield f"subprotocols is a sequence of names, not {names!r}"
+    else:
+        for name in names:
+            if not (isinstance(name, str) and is_token(name)):
+                yield f"a subprotocol is an HTTP token, not {name!r}"

@@ -130,6 +130,11 @@ class ClientApplication(ClientSending):
         """Return the id that the server gave this client; None while it is not known."""
         return None if self._link is None else self._link.session.client_id
 
+    @property
+    def subprotocol(self) -> str | None:
+        """What the server chose of ``subprotocols``; None if nothing, over TCP, and without a connection."""
+        return None if self._link is None else self._link.session.subprotocol
+
     def get_url(self) -> str:
         """Return where the client connects to, without user and password."""
         return self.target.url
@@ -235,5 +240,7 @@ def _check(url: str | int, config: ClientConfig) -> Target:
     target = parse_target(url, mode=config.mode, secure=bool(config.tls))
     if target.wire == "ws":
         trial = Connection(Role.CLIENT, entropy=bytes)
-        trial.request_upgrade(target.handshake_url, headers=config.headers.items())
+        trial.request_upgrade(
+            target.handshake_url, headers=config.headers.items(), subprotocols=config.subprotocols
+        )
     return target

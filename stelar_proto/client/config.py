@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +44,8 @@ class ClientConfig:
         message_queue_size: messages kept while there is no connection; the oldest are dropped and counted.
             With 0 nothing is kept, and emitting without a connection is an error.
         headers: more header fields for the handshake, by name.
+        subprotocols: names to offer in the handshake, the preferred one first; ``client.subprotocol`` is what
+            the server chose. TCP has none.
         proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``, on either wire;
             False for none; None for what the environment says: ``https_proxy`` for ``wss://``, ``http_proxy``
             for ``ws://``, else ``all_proxy``, which is the only one for ``tcp://`` and ``tcps://``, unless
@@ -81,6 +83,7 @@ class ClientConfig:
     retry_refused: bool = False
     message_queue_size: int = 100
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold a password
+    subprotocols: Sequence[str] = ()
     proxy: ProxyOption = field(default=None, repr=False)  # likewise
     accept_npm_handshake: bool = False
     ack_timeout: float = 5.0
@@ -123,6 +126,7 @@ class ClientConfig:
             raise ValueError("; ".join(problems))
         # What was handed in may change later; these options do not.
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+        object.__setattr__(self, "subprotocols", tuple(self.subprotocols))
         object.__setattr__(self, "hooks", MappingProxyType(dict(self.hooks)))
 
     def _check_headers(self) -> None:

@@ -8,11 +8,10 @@ from pathlib import PurePath
 from typing import Any, TypeAlias, TypedDict
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
-from stelar_proto.channel.config import not_positive_whole
+from stelar_proto.channel.config import not_positive_whole, subprotocol_problems
 from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.channel.proxies import ProxyOption, proxy_problems
 from stelar_proto.ws import CompressionOption, Headers, Request, choose_compression
-from stelar_proto.ws.headers import is_token
 
 ProcessRequest: TypeAlias = Callable[[Request], HttpResponse | Awaitable[HttpResponse | None] | None]
 
@@ -48,20 +47,13 @@ class WebSocketConfig(ChannelConfig):
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("inbox_limit", "inbox_size"))
         problems += logger_problems(self.logger)
+        problems += subprotocol_problems(self.subprotocols)
         try:
             choose_compression(self.compression)
         except ValueError as error:
             problems.append(str(error))
         if self.max_size is not None:
             problems += not_positive_whole(self, ("max_size",))
-        if isinstance(self.subprotocols, str):  # a string is a sequence of strings too
-            problems.append(f"subprotocols is a sequence of names: [{self.subprotocols!r}]")
-        else:
-            problems += [
-                f"a subprotocol is an HTTP token, not {name!r}"
-                for name in self.subprotocols
-                if not (isinstance(name, str) and is_token(name))
-            ]
         return problems
 
 

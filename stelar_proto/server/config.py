@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import PurePath
@@ -91,6 +91,8 @@ class ServerConfig(Options):
             :class:`~stelar_proto.channel.HttpResponse`; plain or ``async``.
         allowed_origins: the origins whose pages may connect, and read the health document; None for all.
             Others are refused with 403. Who sends no Origin header is no page of a browser, and may connect.
+        subprotocols: names, the preferred one first: the first that a WebSocket client offers is agreed upon,
+            see ``ctx.subprotocol``. Who offers none of them is taken in without one.
         hooks: functions by name, plain or ``async``, that are told what happens, and some of which may refuse
             it; see :data:`~stelar_proto.server.HOOKS`.
         hook_backlog: joins and leaves of one client, and broadcasts in one namespace, that may wait for an
@@ -137,6 +139,7 @@ class ServerConfig(Options):
     health_endpoint: str | None = "/health"
     health_handler: HealthHandler | None = None
     allowed_origins: Collection[str] | None = None
+    subprotocols: Sequence[str] = ()
     hooks: Mapping[str, Handler] = field(default_factory=dict)
     hook_backlog: int = 1000
     serializer: Serializer = JSON
@@ -170,6 +173,7 @@ class ServerConfig(Options):
             problems.append("generate_client_id must be a plain function, not an async one")
         if problems:
             raise ValueError("; ".join(problems))
+        self._set("subprotocols", tuple(self.subprotocols))
         if self.sock is None and self.unix_path is None:
             object.__setattr__(self, "host", DEFAULT_HOST if self.host is None else self.host)
             object.__setattr__(self, "port", DEFAULT_PORT if self.port is None else self.port)

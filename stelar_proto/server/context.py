@@ -84,6 +84,11 @@ class ClientContext:
         return self._peer.request
 
     @property
+    def subprotocol(self) -> str | None:
+        """What was chosen of the subprotocols that the client offered; None if nothing, and on TCP."""
+        return self._peer.session.subprotocol
+
+    @property
     def client_info(self) -> ClientInfo:
         """Rooms, metadata, address, counters."""
         return ClientInfo(self._peer)

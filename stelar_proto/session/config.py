@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from stelar_proto.channel import ChannelConfig
-from stelar_proto.channel.config import not_positive_whole
+from stelar_proto.channel.config import not_positive_whole, subprotocol_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.tcp import Dialect
 from stelar_proto.tcp.frames import LARGEST_FRAME_SIZE
@@ -30,6 +31,7 @@ class SessionConfig(ChannelConfig):
         tcp_dialect: the numbers of the TCP frame types.
         serializer: JSON to and from text.
         accept_npm_handshake: client: also accept the npm package's wrong Sec-WebSocket-Accept.
+        subprotocols: WebSocket: names, the preferred one first: what a client offers, a server accepts.
         compression: WebSocket: compress messages, if the peer agrees; None for not at all.
 
     Raises:
@@ -43,6 +45,7 @@ class SessionConfig(ChannelConfig):
     tcp_dialect: Dialect = Dialect.DOCUMENTED
     serializer: Serializer = JSON
     accept_npm_handshake: bool = False
+    subprotocols: Sequence[str] = ()
     compression: PerMessageDeflate | None = None
 
     @classmethod
@@ -60,6 +63,7 @@ class SessionConfig(ChannelConfig):
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
         problems += not_positive_whole(self, ("max_payload_size", "max_frame_size", "max_pending_acks"))
+        problems += subprotocol_problems(self.subprotocols)
         missing = [name for name in ("dumps", "loads") if not callable(getattr(self.serializer, name, None))]
         if missing:
             has_no = f"{self.serializer!r} has no {' and no '.join(missing)}"

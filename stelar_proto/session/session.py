@@ -35,7 +35,15 @@ class Session(Channel):
         now: the time.
     """
 
-    __slots__ = ("acks", "client_id", "format", "messages_received", "messages_sent", "on_dropped")
+    __slots__ = (
+        "acks",
+        "client_id",
+        "format",
+        "messages_received",
+        "messages_sent",
+        "on_dropped",
+        "subprotocol",
+    )
 
     config: SessionConfig
 
@@ -45,6 +53,8 @@ class Session(Channel):
         """How messages are said here; what it encodes may go to every session that has the same."""
         self.client_id: str | None = None
         """The id the client goes by; the npm package's WebSocket server never tells it."""
+        self.subprotocol: str | None = None
+        """What was agreed upon of the WebSocket subprotocols that the client offered, if anything."""
         self.acks = AckLedger(config.max_pending_acks)
         self.on_dropped: Callable[[str], object] | None = None
         """Told why a message is dropped, the first time since the outbox was last read almost empty."""

@@ -63,14 +63,17 @@ class WebSocketSession(WebSocketChannel, Session):
             ValueError: the URL or a header cannot be sent.
         """
         self.codec.request_upgrade(
-            url, headers=headers, accept_npm_handshake=self.config.accept_npm_handshake
+            url,
+            headers=headers,
+            subprotocols=self.config.subprotocols,
+            accept_npm_handshake=self.config.accept_npm_handshake,
         )
         self._flush_codec()
 
     def accept(self, client_id: str) -> None:
         self._demand_connecting()
         hello = self._encode(Hello(client_id)) if self._announce_id else None
-        self.codec.accept(headers=[(CLIENT_ID_HEADER, client_id)])
+        self.codec.accept(subprotocol=self.subprotocol, headers=[(CLIENT_ID_HEADER, client_id)])
         self.client_id = client_id
         agreement = self.codec.compression
         if agreement is not None and isinstance(self._envelope, CompressingFormat):
@@ -96,9 +99,13 @@ class WebSocketSession(WebSocketChannel, Session):
 
     def _receive_other(self, event: ws.Event, events: list[Event]) -> None:
         match event:
-            case ws.UpgradeRequested() | ws.RequestReceived():
+            case ws.UpgradeRequested(_, offered):
+                self.subprotocol = ws.select_subprotocol(offered, self.config.subprotocols)
                 events.append(event)
-            case ws.Opened(response):
+            case ws.RequestReceived():
+                events.append(event)
+            case ws.Opened(response, subprotocol):
+                self.subprotocol = subprotocol
                 self.client_id = response.headers.get(CLIENT_ID_HEADER)
                 self._enter(State.OPEN)
                 events.append(Opened())

@@ -44,13 +44,14 @@ def test_the_state_tells_where_the_connection_stands(house: House) -> None:
 def test_a_client_talks_to_a_server_of_the_same_house(house: House) -> None:
     house.network.stop_listening(3000)
     port, tcp_port = (3000, 3001) if house.wire == "ws" else (3001, 3000)
-    server = VirtualServer(house.network, port=port, tcp_port=tcp_port)
+    server = VirtualServer(house.network, port=port, tcp_port=tcp_port, subprotocols=["v1"])
     server.on("x", lambda ctx: ctx.emit("y", ctx.data))
     server.on_ack("sum", lambda ctx: sum(ctx.data))
     server.start_now()
 
     async def talk() -> None:
-        async with house.client() as client:
+        async with house.client(subprotocols=["v2", "v1"]) as client:
+            assert client.subprotocol == ("v1" if house.wire == "ws" else None)
             client.on("y", house.note("y"))
             client.on_all(house.note("all"))
             client.emit("x", 1)
@@ -60,6 +61,7 @@ def test_a_client_talks_to_a_server_of_the_same_house(house: House) -> None:
             assert (client.get_messages_sent(), client.get_messages_received()) == (3, 3)
 
     house.loop.run(talk())
+    assert house.client().subprotocol is None
     assert house.log == [("y", 1), ("all", "y", 1), ("all", "joined-room", "hall")]
     house.loop.run(server.stop())
 

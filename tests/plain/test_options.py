@@ -81,6 +81,7 @@ def test_every_option_has_a_default_that_makes_sense(config: Any) -> None:
                 "a subprotocol is an HTTP token, not 5",
             ],
         ),
+        (ServeConfig, {"subprotocols": None}, ["subprotocols is a sequence of names, not None"]),
         (ServeConfig, {"shutdown_timeout": "x"}, ["shutdown_timeout must be 0 or more seconds, not 'x'"]),
         (
             ServeConfig,

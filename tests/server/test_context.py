@@ -30,6 +30,7 @@ def test_what_the_context_knows_of_its_client(house: House, wire: str) -> None:
     assert (ctx.request is None) == (wire == "tcp")
     if ctx.request is not None:
         assert ctx.request.headers["host"] == "localhost"
+    assert ctx.subprotocol is None  # nothing was offered
     ctx.set_metadata("user", "ana")
     assert ctx.get_metadata("user") == "ana"
     assert ctx.get_metadata("age") is None

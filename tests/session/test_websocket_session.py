@@ -75,6 +75,26 @@ def test_the_first_message_can_be_left_out() -> None:
     assert said(session) == SWITCHING
 
 
+def test_a_server_chooses_the_first_of_its_subprotocols_that_was_offered() -> None:
+    offer = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: v3, v2, v1\r\n\r\n")
+    for accepted, chosen in ((["v1", "v2"], "v1"), (["v4"], None), ([], None)):
+        session = new_server(subprotocols=accepted)
+        assert session.subprotocol is None
+        session.receive_data(offer, 1)
+        assert session.subprotocol == chosen
+        session.accept("c1")
+        assert (b"\r\nSec-WebSocket-Protocol: v1\r\n" in said(session)) is (chosen is not None)
+
+
+def test_a_client_offers_its_subprotocols_and_knows_which_was_chosen() -> None:
+    session = new_client(subprotocols=["v2", "v1"])
+    session.request_upgrade("ws://localhost/")
+    assert b"\r\nSec-WebSocket-Protocol: v2, v1\r\n" in said(session)
+    answer = ACCEPTED.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: v1\r\n\r\n")
+    assert session.receive_data(answer, 1) == [Opened()]
+    assert session.subprotocol == "v1"
+
+
 @pytest.mark.parametrize("client_id", ["a\r\nSet-Cookie: b", "\0", "☃"])
 def test_an_id_that_no_header_can_carry_is_refused_and_nothing_has_happened(client_id: str) -> None:
     session = new_server(announce_id=True)
