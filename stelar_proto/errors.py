@@ -172,16 +172,32 @@ class FrameError(PeerError):
         super().__init__(reason, code=code)
 
 
+# The first bytes of requests and responses, and of the records of TLS (RFC 8446, section 5.1).
+_HTTP = frozenset((b"HTTP", b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"PATC", b"OPTI", b"CONN"))
+_TLS_RECORDS = (0x15, 0x16)
+
+
 class FrameTooLarge(FrameError):
     """A TCP frame over a limit, known from its header; its code is ``FRAME_TOO_LARGE``.
 
     Attributes:
         size: bytes of the whole frame, or of its payload.
         limit: how many there may be.
+        looks_like: ``"HTTP"`` or ``"TLS"``, if the first bytes are no length, but the beginning of that.
     """
 
     def __init__(self, *, size: int, limit: int, what: str = "frame") -> None:
-        super().__init__("FRAME_TOO_LARGE", f"a {what} of {size} bytes; the limit is {limit} bytes")
+        reason = f"a {what} of {size} bytes; the limit is {limit} bytes"
+        self.looks_like: str | None = None
+        if what == "frame":
+            start = size.to_bytes(4)
+            if start in _HTTP:
+                self.looks_like = "HTTP"
+            elif start[0] in _TLS_RECORDS and start[1] == 3:
+                self.looks_like = "TLS"
+        if self.looks_like is not None:
+            reason += f" (it looks like {self.looks_like}, which is no protocol of this port)"
+        super().__init__("FRAME_TOO_LARGE", reason)
         self.size = size
         self.limit = limit
 

@@ -12,7 +12,7 @@ from stelar_proto.errors import ConnectError, ProxyError, StelarError
 from .events import Closed
 from .proxies import Proxy, ProxyOption, choose_proxy
 from .runtime import Transport, WaitableEvent
-from .words import words_for
+from .words import explain
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next address of a host is tried, too, while the last does not answer (RFC 8305, 5)."""
@@ -70,6 +70,7 @@ class Dialed(Protocol):
     """A client's endpoint while it is being connected."""
 
     end: Closed | None
+    route: Route
     transport: Transport | None
     was_open: bool
     settled: WaitableEvent
@@ -97,7 +98,7 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
         if link.transport is None:
             link.connection_lost()
         if isinstance(error, OSError | ProxyError):
-            raise _connect_error(url, error) from error
+            raise _connect_error(link, url, error) from error
         raise
     if not link.was_open:
         end = link.end
@@ -105,9 +106,9 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
         link.abort(end)
         await link.lost.wait()
         reason = end.error or StelarError(end.reason or "the server ended it at once")
-        raise _connect_error(url, reason) from end.error
+        raise _connect_error(link, url, reason) from end.error
 
 
-def _connect_error(url: str, error: Exception) -> ConnectError:
-    words = str(error) if isinstance(error, ProxyError) else words_for(error)
+def _connect_error(link: Dialed, url: str, error: Exception) -> ConnectError:
+    words = explain(error, wire=link.route.wire, secure=link.route.secure)
     return ConnectError(f"cannot connect to {url}: {words}")

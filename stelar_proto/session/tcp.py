@@ -5,7 +5,8 @@ from __future__ import annotations
 from stelar_proto.channel import Closed, State
 from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
 from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
-from stelar_proto.tcp import Connection, FrameReceived, FrameType
+from stelar_proto.tcp import Connection, Dialect, FrameReceived, FrameType
+from stelar_proto.tcp import Event as TcpEvent
 from stelar_proto.tcp.frames import MAX_EVENT_SIZE
 from stelar_proto.wire import TcpFormat
 from stelar_proto.ws import CloseCode, Role
@@ -14,7 +15,10 @@ from .config import SessionConfig
 from .events import Event
 from .session import Session
 
-_CONNECTING, _CLOSED = State.CONNECTING, State.CLOSED
+_CONNECTING, _OPEN, _CLOSED = State.CONNECTING, State.OPEN, State.CLOSED
+
+# Whatever number it has, a frame of this name is of this type.
+_NAMED = {"connect": FrameType.CONNECT, "error": FrameType.ERROR}
 
 _ORDERLY = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 
@@ -80,8 +84,12 @@ class TcpSession(Session):
     def _receive(self, data: bytes, events: list[Event]) -> None:
         decode = self._payloads.decode
         for event in self.codec.receive_data(data):
-            if self.state is _CLOSED:
-                break  # by a Disconnect or an Error: whatever follows means nothing
+            if self.state is not _OPEN:
+                if self.state is _CLOSED:
+                    break  # by a Disconnect or an Error: whatever follows means nothing
+                if self.state is _CONNECTING and self._is_of_other_dialect(event):
+                    self._end_over_dialect()
+                    break
             if type(event) is FrameReceived:
                 message = decode(*event)
                 kind = type(message)
@@ -97,6 +105,20 @@ class TcpSession(Session):
                 self._receive_end(event.error)  # type: ignore[union-attr]  # Closed is the only other event
         if self.state is _CONNECTING and self.role is Role.SERVER:
             self.codec.data_to_send()  # pongs are for those who were taken in: the Connect frame comes first
+
+    def _is_of_other_dialect(self, event: TcpEvent) -> bool:
+        """Tell whether a server's first words are those of another type: Connect and Error have a name."""
+        if type(event) is not FrameReceived or self.role is not Role.CLIENT:
+            return False
+        wanted = _NAMED.get(event.event)
+        return wanted is not None and event.type is not wanted
+
+    def _end_over_dialect(self) -> None:
+        other = next(dialect for dialect in Dialect if dialect is not self.codec.dialect)
+        words = (
+            f"the server numbers its frames in the other way: tcp_dialect={other.value!r} is what it speaks"
+        )
+        self._end(Closed(CloseCode.PROTOCOL_ERROR, "", PeerError(words, code="OTHER_DIALECT")))
 
     def _receive_end(self, error: PeerError | None) -> None:
         if isinstance(error, FrameError):

@@ -255,6 +255,9 @@ class ResponseReader(HeadReader):
     def _recognise(self, start: bytes) -> bool:
         if start[:1] in (b"\x15", b"\x16"):  # TLS alert, TLS handshake (RFC 8446, section 5.1)
             raise self._fault(0, f"it looks like TLS; {self._tls_hint}")
+        if start[:1] == b"\0":  # the length of a frame
+            words = "use tcp:// or tcps://, or the server's WebSocket port"
+            raise self._fault(0, f"it looks like the TCP protocol of stelar; {words}")
         if not b"HTTP/1.".startswith(start):
             raise self._fault(0, "it does not begin with HTTP/1.1")
         return len(start) == self._recognised_size

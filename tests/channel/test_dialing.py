@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stelar_proto.channel import Closed, Transport, WaitableEvent
-from stelar_proto.channel.dialing import establish, take_turns
+from stelar_proto.channel.dialing import Route, establish, take_turns
 from stelar_proto.errors import ConnectError, PeerTimeout
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualLoop, VirtualTask
 
@@ -24,6 +24,9 @@ class Link:
         self.settled: WaitableEvent = VirtualEvent()
         self.lost: WaitableEvent = VirtualEvent()
         self.done: list[str] = []
+        self.route = Route(
+            wire="ws", secure=True, host="localhost", port=1, connect_timeout=1.0, began_at=0.0
+        )
         self._loop = loop
 
     def abort(self, end: Closed) -> None:
@@ -142,7 +145,8 @@ def test_a_server_that_does_not_speak_tls_is_named_as_one() -> None:
     error.reason = "WRONG_VERSION_NUMBER"  # type: ignore[attr-defined]  # as ssl.SSLError has it
     loop = VirtualLoop()
     task = establishing(loop, Link(loop), raising(error))
-    assert str(task.error) == f"cannot connect to {URL}: the server does not speak TLS on this port"
+    words = "the server does not speak TLS on this port: use ws://, or the port on which it does"
+    assert str(task.error) == f"cannot connect to {URL}: {words}"
     assert task.error is not None
     assert task.error.__cause__ is error
 

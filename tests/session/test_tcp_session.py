@@ -52,6 +52,35 @@ def test_the_server_speaks_first_and_tells_the_client_its_id() -> None:
     assert (session.state, session.client_id, session.messages_sent) == (State.OPEN, "c1", 0)
 
 
+@pytest.mark.parametrize(
+    ("ours", "first", "theirs"),
+    [
+        (Dialect.DOCUMENTED, b"\0\0\0\x10\7\0\7connectc1", "npm"),
+        (Dialect.NPM, CONNECT_FRAME, "documented"),
+        (Dialect.NPM, b"\0\0\0\x0f\x0a\0\5errorNo!", "documented"),
+    ],
+)
+def test_a_server_of_the_other_dialect_is_known_by_its_first_frame(
+    ours: Dialect, first: bytes, theirs: str
+) -> None:
+    session = new_session("tcp", CLIENT, tcp_dialect=ours)
+    [end] = session.receive_data(first + b"\xff\xff\xff\xff", 1)
+    assert ending([end]) == (1002, "", PeerError)
+    assert isinstance(end, Closed)
+    assert isinstance(end.error, PeerError)
+    assert end.error.code == "OTHER_DIALECT"
+    assert f"tcp_dialect={theirs!r}" in str(end.error)
+
+
+def test_only_a_client_and_only_in_front_of_the_connect_frame_goes_by_names() -> None:
+    named = b"\0\0\0\x0f\7\0\7connect!"
+    server = new_session("tcp", SERVER)
+    [event] = server.receive_data(named, 1)
+    assert isinstance(event, Invalid)
+    client = open_session("tcp", CLIENT)
+    assert ending(client.receive_data(named, 1)) == (1001, "Server shutting down", None)
+
+
 def test_an_id_that_no_frame_can_carry_is_refused_and_nothing_has_happened() -> None:
     session = new_session("tcp", SERVER)
     with pytest.raises(MessageError):

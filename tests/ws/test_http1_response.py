@@ -173,7 +173,11 @@ def test_a_malformed_head_is_refused_with_status_0(data: bytes, words: str) -> N
         (b"\x15\x03\x03\x00\x02\x02\x0a", 1, "it looks like TLS; use wss:// or https://"),
         (b"\x16\x03\x03", 1, "it looks like TLS; use wss:// or https://"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", 1, "it does not begin with HTTP/1.1"),
-        (b"\x00\x00\x00\x2f\x06\x00\x07connect", 1, "it does not begin with HTTP/1.1"),
+        (
+            b"\x00\x00\x00\x2f\x06\x00\x07connect",
+            1,
+            "it looks like the TCP protocol of stelar; use tcp:// or tcps://, or the server's WebSocket port",
+        ),
         (b"HTTP/2 101\r\n", 6, "it does not begin with HTTP/1.1"),
         (b"http/1.1 101\r\n", 1, "it does not begin with HTTP/1.1"),
         (b"\r\nHTTP/1.1 101\r\n", 1, "it does not begin with HTTP/1.1"),
