@@ -6,9 +6,20 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 
 from stelar_proto.errors import ConnectError, ConnectionLost, MessageDropped, StateError
-from tests.conformance.world import PATIENCE, Client, Inbox, Server, World, inbox_of, url_of
+from tests.conformance.world import (
+    PATIENCE,
+    Client,
+    Inbox,
+    Server,
+    World,
+    inbox_of,
+    read_head,
+    read_to_end,
+    url_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -179,6 +190,30 @@ async def test_a_refusal_that_cannot_heal_is_not_tried_again(world: World) -> No
             kick(server, client)
             await failed.next()
             assert "404" in str(client.get_last_error())
+
+
+@pytest.mark.feature("client: reconnection", "client: on_reconnect_delay")
+async def test_a_refused_handshake_says_when_to_come_back_or_not_to(world: World) -> None:
+    answers = [b"503 Full\r\nRetry-After: 40", b"429 Slowly\r\nRetry-After: 50", b"403 No\r\nRetry-After: 60"]
+    heads: list[bytes] = []
+    delays: list[float] = []
+
+    async def refuse(stream: ByteStream) -> None:
+        heads.append(await read_head(stream))
+        await stream.send(b"HTTP/1.1 " + answers[len(heads) - 1] + b"\r\nContent-Length: 0\r\n\r\n")
+        await read_to_end(stream)
+
+    def hurry(attempt: int, delay: float) -> float:
+        delays.append(delay)
+        return 0.0
+
+    with anyio.fail_after(PATIENCE):
+        async with world.raw_server(refuse) as port:
+            options = {**QUICK, "retry_first_connect": True, "hooks": {"on_reconnect_delay": hurry}}
+            with pytest.raises(ConnectError, match="HTTP 403 No"):
+                await world.client_of(f"ws://localhost:{port}", **options).connect()
+    assert delays == [40.0, 50.0]
+    assert len(heads) == 3
 
 
 @pytest.mark.feature("client: disconnect")
