@@ -64,7 +64,7 @@ async def dial(
         # What has begun by now is closed by the loop; by uvloop without a word to its protocol.
         protocol.connection_lost(None)
         if isinstance(error, TimeoutError) and error.errno is None:  # else the system gave up in front of us
-            raise route.timed_out() from error
+            raise route.timed_out(proxy) from error
         raise
 
 

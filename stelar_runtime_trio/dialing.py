@@ -46,7 +46,7 @@ async def dial(
             plain = await (_reach(route.host, route.port) if proxy is None else _reach_through(proxy, route))
             stream = plain if context is None else await _secure(plain, context, route.host)
     except trio.TooSlowError as error:
-        raise route.timed_out() from error
+        raise route.timed_out(proxy) from error
 
     def attach(transport: StreamTransport) -> Endpoint:
         endpoint.transport = transport
@@ -62,7 +62,10 @@ async def _reach(host: str, port: int) -> trio.SocketStream:
         # trio says that all attempts failed; what happened to each of them stands behind that.
         cause = error.__cause__
         attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-        raise next((attempt for attempt in attempts if isinstance(attempt, OSError)), error) from error
+        for attempt in attempts:
+            if isinstance(attempt, OSError):
+                raise attempt from error
+        raise
 
 
 async def _reach_through(proxy: Proxy, route: Route) -> trio.SocketStream:

@@ -61,9 +61,10 @@ class Route:
         """Return the seconds that are left."""
         return max(0.0, self.began_at + self.connect_timeout - now)
 
-    def timed_out(self) -> TimeoutError:
-        """Return what to raise when none are."""
-        return TimeoutError(f"no connection within {self.connect_timeout:g} s")
+    def timed_out(self, proxy: Proxy | None) -> TimeoutError:
+        """Return what to raise when none are; ``proxy`` is in between, if any is."""
+        way = "" if proxy is None else f" through the proxy {proxy}"
+        return TimeoutError(f"no connection within {self.connect_timeout:g} s{way}")
 
 
 class Dialed(Protocol):

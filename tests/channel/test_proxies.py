@@ -189,7 +189,9 @@ def test_an_option_goes_before_the_environment_and_holds_for_this_machine_too() 
 
 def test_a_route_has_one_deadline() -> None:
     assert [route(None).time_left(now) for now in (10.0, 12.0, 15.0, 99.0)] == [5.0, 3.0, 0.0, 0.0]
-    assert str(route(None).timed_out()) == "no connection within 5 s"
+    assert str(route(None).timed_out(None)) == "no connection within 5 s"
+    words = "no connection within 5 s through the proxy x:1"
+    assert str(route(None).timed_out(parse_proxy("http://user:secret@x:1"))) == words
 
 
 def test_a_proxy_that_cannot_be_reached_is_named_and_what_happened() -> None:

@@ -9,8 +9,9 @@ import pytest
 import trustme
 
 from stelar_proto.errors import ConnectError, ProxyError
+from stelar_proto.testing import MemoryNetwork
 from tests.conformance.world import PATIENCE, Server, World, inbox_of, url_of
-from tests.support.proxy import ConnectProxy
+from tests.support.proxy import RESET, ConnectProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sockets, pytest.mark.feature("client: proxy")]
 
@@ -109,7 +110,8 @@ async def test_a_proxy_that_refuses_is_named_with_its_status_and_without_credent
     for credentials, answer, words in (
         ("user:secret", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "HTTP 403 Forbidden"),
         ("user:secret", b"SSH-2.0-OpenSSH_9.6\r\n", "no valid HTTP/1.1 response"),
-        ("user:secret", b"HTTP/1.1 200", "no valid HTTP/1.1 response|ended before"),
+        ("user:secret", b"HTTP/1.1 200", "the connection ended before a complete HTTP response"),
+        ("user:secret", RESET, "Connection reset by peer"),
     ):
         proxy = ConnectProxy(credentials=credentials, answer=answer)
         with anyio.fail_after(PATIENCE):
@@ -161,9 +163,29 @@ async def test_a_proxy_that_does_not_answer_is_given_up_in_time(world: World, wi
     with anyio.fail_after(PATIENCE):
         async with ConnectProxy(answer=b"").serving() as proxy:
             client = world.client_of(f"{wire}://{HOST}:1", proxy=proxy.url, connect_timeout=0.05)
-            with pytest.raises(ConnectError, match=r"within 0\.05 s"):
+            with pytest.raises(
+                ConnectError, match=rf"within 0\.05 s through the proxy 127\.0\.0\.1:{proxy.port}"
+            ):
                 await client.connect()
+
+
+async def test_another_proxy_is_for_the_next_connection(world: World, wire: str) -> None:
+    proxy = ConnectProxy()
+    async with world.conversation() as (server,), proxy.serving():
+        client = world.client_of(far(server, wire), proxy="http://127.0.0.1:1")
+        with pytest.raises(ConnectError, match="the proxy"):
+            await client.connect()
+        client.update_options(proxy=proxy.url)
+        async with client:
             assert len(proxy.asked_for) == 1
+
+
+async def test_a_network_in_memory_has_no_proxies(world: World, wire: str) -> None:
+    network = MemoryNetwork()
+    async with world.server(network=network) as server:
+        client = world.client_of(far(server, wire), network=network, proxy="http://127.0.0.1:1")
+        async with client:
+            assert client.is_connected()
 
 
 def test_what_is_no_proxy_is_refused_when_the_client_is_made(world: World, wire: str) -> None:

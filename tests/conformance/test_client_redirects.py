@@ -90,7 +90,6 @@ async def test_redirects_have_one_deadline_with_all_else(world: World) -> None:
         async with world.raw_server(serve) as port:
             with pytest.raises(ConnectError, match=r"within 0\.1 s"):
                 await world.client_of(f"ws://localhost:{port}", connect_timeout=0.1).connect()
-            assert len(heads) <= 2
 
 
 @pytest.mark.feature("connect_websocket")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import SO_LINGER, SOL_SOCKET
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
+
+RESET = b"reset"
 
 _YES = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n"
 
@@ -17,7 +21,8 @@ class ConnectProxy:
 
     Arguments:
         credentials: ``user:password`` that it asks for.
-        answer: what it answers in place of connecting anybody; ``b""`` for nothing at all, for ever.
+        answer: what it answers in place of connecting anybody; ``b""`` for nothing at all, for ever, and
+            ``RESET`` for cutting the connection.
         server_speaks_first: wait for the server's first bytes, and send them in one piece with the answer.
     """
 
@@ -62,9 +67,7 @@ class ConnectProxy:
             assert f"Host: {target}" in fields
             self.asked_for.append(target)
             if self.answer is not None:
-                await client.send(self.answer)
-                if not self.answer:
-                    await anyio.sleep_forever()
+                await self._answer(client, self.answer)
             elif self.credentials is not None and self._wanted_field not in fields:
                 await client.send(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             else:
@@ -75,6 +78,16 @@ class ConnectProxy:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(_carry, client, server)
                         tasks.start_soon(_carry, server, client)
+
+    async def _answer(self, client: SocketStream, answer: bytes) -> None:
+        if answer == RESET:
+            client.extra(SocketAttribute.raw_socket).setsockopt(
+                SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        elif answer:
+            await client.send(answer)
+        else:
+            await anyio.sleep_forever()
 
     @property
     def _wanted_field(self) -> str:
