@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 # The tests that need no event loop and no socket.
-PURE := $(addprefix tests/,test_buffer.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
+PURE := $(addprefix tests/,test_buffer.py test_errors.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support testing)
 
 .PHONY: demo test check features cover compliance compliance-full fuzz bench clean
