@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
+SMALLEST_OUTBOX = 1024
+"""Bytes for what the protocol has to say to a peer that has just come: a handshake, an id, a close."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelConfig:
@@ -63,3 +66,12 @@ def not_positive_whole(config: object, names: Iterable[str]) -> Iterator[str]:
         value = getattr(config, name)
         if not (type(value) is int and value > 0):
             yield f"{name} must be a positive whole number, not {value!r}"
+
+
+def small_outbox(limit: object) -> Iterator[str]:
+    """Say that ``limit`` is too small an outbox to begin with, if it is a number and that.
+
+    Channels live with any limit, and end where it does not suffice; an application wants to know before.
+    """
+    if type(limit) is int and 0 < limit < SMALLEST_OUTBOX:
+        yield f"outbox_limit must be {SMALLEST_OUTBOX} or more: the protocol needs that itself, not {limit}"

@@ -81,7 +81,7 @@ class ServerConfig(Options):
         close_timeout: how long a peer may take to close.
         graceful_shutdown: whether SIGINT and SIGTERM end :meth:`serve_forever`; else it leaves them alone.
         shutdown_timeout: how long :meth:`stop` waits for the clients to go and for their handlers to end.
-        outbox_limit: what may wait for one client to read.
+        outbox_limit: what may wait for one client to read, 1024 or more.
         slow_consumer: what a client that does not read gets when that is full: ``"close"``, the end;
             ``"drop_oldest"`` or ``"drop_newest"``: events are dropped, and counted, to make room for newer
             ones or in place of them. Answers and what the protocol says are never dropped.

@@ -149,11 +149,11 @@ async def test_a_message_larger_than_an_outbox_costs_nobody_the_connection(
     large = "x" * 2000
     with anyio.fail_after(PATIENCE):
         async with (
-            world.server(outbox_limit=1000, slow_consumer=policy) as server,
-            world.client(server, wire, outbox_limit=1000) as client,
+            world.server(outbox_limit=1024, slow_consumer=policy) as server,
+            world.client(server, wire, outbox_limit=1024) as client,
         ):
             news = inbox_of(client, "news")
-            with pytest.raises(MessageError, match="larger than outbox_limit, 1000") as caught:
+            with pytest.raises(MessageError, match="larger than outbox_limit, 1024") as caught:
                 client.emit("chat", large)
             assert caught.value.code == "PAYLOAD_TOO_LARGE"
             assert server.broadcast("news", large) == 0
