@@ -52,8 +52,12 @@ def check_options(config: type, options: Iterable[str], owner: str) -> None:
     names = {field.name for field in fields(config)}
     for name in options:
         if name not in names:
-            guess = "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, names, 1))
-            raise TypeError(f"{owner} has no option {name!r}{guess}")
+            raise TypeError(f"{owner} has no option {name!r}{did_you_mean(name, names)}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return which of ``names`` may have been meant by ``name``, in words that follow others; maybe none."""
+    return "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, list(names), 1))
 
 
 def _is_positive(value: object) -> bool:

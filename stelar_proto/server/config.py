@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
@@ -110,7 +110,7 @@ class ServerConfig(Options):
     tcp_port: int | None = fixed(None)
     tcp_sock: Any = fixed(None)
     tcp_dialect: str = fixed("documented")
-    namespace: str = fixed("/")
+    namespace: str = fixed("/", "of(path) gives another one beside it")
     max_connections: int = 10_000
     max_connections_per_ip: int = 50
     trusted_proxies: Iterable[object] = ()
@@ -141,8 +141,12 @@ class ServerConfig(Options):
     hook_backlog: int = 1000
     serializer: Serializer = JSON
     compression: CompressionOption = False
-    logger: LoggerOption = fixed(None)
+    logger: LoggerOption = fixed(None, "set the level of the one it has, or make a new server")
     _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
+    _instead: ClassVar[Mapping[str, str]] = {
+        "tls": "reload_tls() reads the certificate again, or takes another",
+        "network": "it takes a new server",
+    }
 
     def __post_init__(self) -> None:
         problems = [
