@@ -9,7 +9,13 @@ from typing import TypeVar
 
 from stelar_proto.channel import Endpoint, Place
 from stelar_system.listening import SystemLifecycle
-from stelar_system.sockets import Listener, known_addresses, listen_error, open_listeners
+from stelar_system.sockets import (
+    Listener,
+    keep_unsent_here,
+    known_addresses,
+    listen_error,
+    open_listeners,
+)
 
 from .transport import AsyncioRuntime, EndpointProtocol
 
@@ -69,6 +75,7 @@ class Listening(SystemLifecycle[P]):
 
     async def _take_in(self, kind: str, connection: socket.socket, runtime: AsyncioRuntime) -> None:
         context, config = self._tls.context, self.config
+        keep_unsent_here(connection)
 
         def attach(protocol: EndpointProtocol) -> Endpoint | None:
             # A connection whose TLS handshake was under way when the server stopped comes too late.

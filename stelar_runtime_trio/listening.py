@@ -11,7 +11,13 @@ import trio
 
 from stelar_proto.channel import Endpoint, Place
 from stelar_system.listening import SystemLifecycle
-from stelar_system.sockets import Listener, known_addresses, listen_error, open_listeners
+from stelar_system.sockets import (
+    Listener,
+    keep_unsent_here,
+    known_addresses,
+    listen_error,
+    open_listeners,
+)
 
 from .transport import Stream, StreamTransport, TrioRuntime
 
@@ -68,6 +74,7 @@ class Listening(SystemLifecycle[P]):
                         await trio.sleep(self.accept_failed(error))
                     else:
                         stream = trio.SocketStream(connection)
+                        keep_unsent_here(connection)  # behind trio, which would have it stricter
                         runtime.nursery.start_soon(self._take_in, kind, runtime, stream)
             finally:
                 listener.close()

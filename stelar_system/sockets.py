@@ -1,4 +1,4 @@
-"""Sockets to listen on: bound, or taken over from whoever started the process."""
+"""Sockets to listen on, bound or taken over from whoever started the process; and those that come in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from stelar_proto.channel import Place
 
@@ -16,6 +16,7 @@ AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
 """What ``getaddrinfo()`` returns a list of."""
 
 _BACKLOG = 1024
+_UNSENT_SIZE = 128 * 1024  # two of the writes that an outbox gives: less would cut them in pieces
 
 
 class Listener:
@@ -128,6 +129,27 @@ def _adopt(sock: socket.socket) -> socket.socket:
 def _port_of(sock: socket.socket) -> int:
     address = sock.getsockname()
     return int(address[1]) if isinstance(address, tuple) else 0
+
+
+class Connection(Protocol):
+    """What the sockets of all event loops have in common."""
+
+    @property
+    def family(self) -> int: ...
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> object: ...
+
+
+def keep_unsent_here(sock: Connection) -> None:
+    """Have the system take little more from us than ``sock`` can send: what waits for the peer waits here.
+
+    Here it counts towards ``outbox_limit``, and can be dropped for something newer. Where the system knows no
+    such bound, or the socket has none, it is filled up as ever.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_SIZE)
 
 
 # --- Unix sockets -------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from difflib import get_close_matches
 
 from stelar_proto.ws.headers import is_token
 
+SMALLEST_OUTBOX = 1024
+"""Bytes for what the protocol has to say to a peer that has just come: a handshake, an id, a close."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelConfig:
@@ -51,8 +54,12 @@ def check_options(config: type, options: Iterable[str], owner: str) -> None:
     names = {field.name for field in fields(config)}
     for name in options:
         if name not in names:
-            guess = "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, names, 1))
-            raise TypeError(f"{owner} has no option {name!r}{guess}")
+            raise TypeError(f"{owner} has no option {name!r}{did_you_mean(name, names)}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return which of ``names`` may have been meant by ``name``, in words that follow others; maybe none."""
+    return "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, list(names), 1))
 
 
 def _is_positive(value: object) -> bool:
@@ -77,3 +84,12 @@ def subprotocol_problems(names: object) -> Iterator[str]:
         for name in names:
             if not (isinstance(name, str) and is_token(name)):
                 yield f"a subprotocol is an HTTP token, not {name!r}"
+
+
+def small_outbox(limit: object) -> Iterator[str]:
+    """Say that ``limit`` is too small an outbox to begin with, if it is a number and that.
+
+    Channels live with any limit, and end where it does not suffice; an application wants to know before.
+    """
+    if type(limit) is int and 0 < limit < SMALLEST_OUTBOX:
+        yield f"outbox_limit must be {SMALLEST_OUTBOX} or more: the protocol needs that itself, not {limit}"

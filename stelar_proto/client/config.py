@@ -57,7 +57,8 @@ class ClientConfig:
         heartbeat_interval, heartbeat_timeout: seconds of silence before a ping, and from a ping to the end;
             an interval of None sends none.
         max_payload_size, max_frame_size: larger ones end the connection at their header.
-        outbox_limit: what may wait for the server to read; sending more is an error until it is drained.
+        outbox_limit: what may wait for the server to read, 1024 or more; sending more is an error until it
+            is drained.
         inbox_limit: messages that may wait for a handler before the server is read no further.
         tls: an ``ssl.SSLContext``, or True for TLS where the URL does not ask for it.
         reject_unauthorized: verify the server's certificate and name; turning it off is logged.

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, TypeAlias, TypedDict
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
-from stelar_proto.channel.config import not_positive_whole, subprotocol_problems
+from stelar_proto.channel.config import not_positive_whole, small_outbox, subprotocol_problems
 from stelar_proto.channel.logs import LoggerOption, logger_problems
 from stelar_proto.channel.proxies import ProxyOption, proxy_problems
 from stelar_proto.ws import CompressionOption, Headers, Request, choose_compression
@@ -45,6 +45,7 @@ class WebSocketConfig(ChannelConfig):
 
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots
+        problems += small_outbox(self.outbox_limit)
         problems += not_positive_whole(self, ("inbox_limit", "inbox_size"))
         problems += logger_problems(self.logger)
         problems += subprotocol_problems(self.subprotocols)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
@@ -81,7 +81,7 @@ class ServerConfig(Options):
         close_timeout: how long a peer may take to close.
         graceful_shutdown: whether SIGINT and SIGTERM end :meth:`serve_forever`; else it leaves them alone.
         shutdown_timeout: how long :meth:`stop` waits for the clients to go and for their handlers to end.
-        outbox_limit: what may wait for one client to read.
+        outbox_limit: what may wait for one client to read, 1024 or more.
         slow_consumer: what a client that does not read gets when that is full: ``"close"``, the end;
             ``"drop_oldest"`` or ``"drop_newest"``: events are dropped, and counted, to make room for newer
             ones or in place of them. Answers and what the protocol says are never dropped.
@@ -112,7 +112,7 @@ class ServerConfig(Options):
     tcp_port: int | None = fixed(None)
     tcp_sock: Any = fixed(None)
     tcp_dialect: str = fixed("documented")
-    namespace: str = fixed("/")
+    namespace: str = fixed("/", "of(path) gives another one beside it")
     max_connections: int = 10_000
     max_connections_per_ip: int = 50
     trusted_proxies: Iterable[object] = ()
@@ -144,8 +144,12 @@ class ServerConfig(Options):
     hook_backlog: int = 1000
     serializer: Serializer = JSON
     compression: CompressionOption = False
-    logger: LoggerOption = fixed(None)
+    logger: LoggerOption = fixed(None, "set the level of the one it has, or make a new server")
     _is_rate_limit_given: bool = field(init=False, repr=False, compare=False)
+    _instead: ClassVar[Mapping[str, str]] = {
+        "tls": "reload_tls() reads the certificate again, or takes another",
+        "network": "it takes a new server",
+    }
 
     def __post_init__(self) -> None:
         problems = [

@@ -42,7 +42,8 @@ class Configurable(ABC):
 
         Raises:
             ValueError: an option does not exist, cannot change (addresses, ports, namespace, dialect, logger,
-                tracker), or would make no sense. The message names all of them, and nothing has changed.
+                tracker; the certificate does with :meth:`reload_tls`), or would make no sense. The message
+                names all of them, says what to do instead, and nothing has changed.
         """
         self._configure(self.config.changed(changes))
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, replace
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
+
+from stelar_proto.channel.config import did_you_mean
 
 T = TypeVar("T")
 
 
-def fixed(default: T) -> T:
+def fixed(default: T, instead: str = "it takes a new server") -> T:
     """The default of an option that stays as it is; all others may change.
 
     ::
 
         port: int = fixed(3000)
         max_rooms: int = 10_000
+
+    Arguments:
+        default: its value if it is not given.
+        instead: what to do for a change.
     """
-    field_: T = field(default=default, metadata={"is_fixed": True})
+    field_: T = field(default=default, metadata={"instead": instead})
     return field_
 
 
@@ -25,6 +31,9 @@ class Options:
     """The base of a frozen dataclass that checks its values, all of them at once."""
 
     __slots__ = ()
+
+    _instead: ClassVar[Mapping[str, str]] = {}
+    """What to do for a change of options that are kept elsewhere, by their names."""
 
     def _replaced(self, changes: dict[str, Any]) -> Self:
         """Return a copy with ``changes``, which are known to be possible, if they make sense."""
@@ -43,10 +52,12 @@ class Options:
         """
         options, problems, possible = self._fields(), [], {}
         for name, value in changes.items():
-            if name not in options:
-                problems.append(f"there is no option {name!r}")
-            elif options[name].metadata.get("is_fixed"):
-                problems.append(f"{name} cannot change any more: it takes a new server")
+            option = options.get(name)
+            instead = self._instead.get(name) if option is None else option.metadata.get("instead")
+            if instead is not None:
+                problems.append(f"{name} cannot change here: {instead}")
+            elif option is None:
+                problems.append(f"there is no option {name!r}{did_you_mean(name, options)}")
             else:
                 possible[name] = value
         try:
@@ -65,7 +76,7 @@ class Options:
         """
         option = self._fields().get(name)
         if option is None:
-            raise ValueError(f"there is no option {name!r}")
+            raise ValueError(f"there is no option {name!r}{did_you_mean(name, self._fields())}")
         default = option.default if option.default_factory is MISSING else option.default_factory()
         value = getattr(self, name)
         return value is not default and bool(value != default)

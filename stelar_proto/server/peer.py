@@ -33,6 +33,8 @@ from .rate_limits import Allowance
 from .reply import Reply
 from .throttle import costly_name
 
+_TOO_LARGE = ("PAYLOAD_TOO_LARGE", "FRAME_TOO_LARGE")
+
 if TYPE_CHECKING:
     from .application import ServerApplication
     from .namespace import Namespace
@@ -306,13 +308,8 @@ class Peer(Dispatcher):
             answer = await result
         except FAULTS as error:
             self._handler_raised(handler, error, (context,))
-        except GeneratorExit:  # the loop has ended
-            raise
-        except BaseException:  # cancelled: for example because it awaited a task that somebody cancelled
-            reply = context._reply
-            assert reply is not None
-            if not reply.given:
-                reply.give_failure()
+        except BaseException as error:
+            self._handler_cancelled(handler, error, (context,))
             raise
         else:
             self._give(handler, answer, context)
@@ -325,6 +322,8 @@ class Peer(Dispatcher):
                 reply.give(answer)
             except MessageError as error:
                 # What the handler returned cannot be sent; the requester learns that, and not more.
+                if error.code in _TOO_LARGE:
+                    reply.give_error("PAYLOAD_TOO_LARGE", "the answer is too large")
                 self._handler_raised(handler, error, (context,))
 
     def _handler_raised(
@@ -339,6 +338,15 @@ class Peer(Dispatcher):
         super()._handler_raised(handler, error, arguments, context.event)
         if asked is not None:
             asked.give_failure()
+
+    def _handler_cancelled(self, handler: Handler, error: BaseException, arguments: tuple[Any, ...]) -> None:
+        if isinstance(error, GeneratorExit):
+            return  # the loop has ended
+        if not self.server.is_cut:
+            self._report_handler(handler, "was cancelled", error, arguments[0].event)
+        reply = arguments[0]._reply
+        if reply is not None and not reply.given:
+            reply.give_failure()
 
 
 def send_at_once(peers: Iterable[Peer], frames: Mapping[Format, bytes]) -> int:

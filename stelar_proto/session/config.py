@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from stelar_proto.channel import ChannelConfig
-from stelar_proto.channel.config import not_positive_whole, subprotocol_problems
+from stelar_proto.channel.config import not_positive_whole, small_outbox, subprotocol_problems
 from stelar_proto.messages import JSON, Serializer
 from stelar_proto.tcp import Dialect
 from stelar_proto.tcp.frames import LARGEST_FRAME_SIZE
@@ -58,7 +58,14 @@ class SessionConfig(ChannelConfig):
         names = [field.name for field in fields(cls)]
         values = {name: getattr(options, name) for name in names if hasattr(options, name)}
         values |= {"tcp_dialect": Dialect.named(tcp_dialect), "compression": compression}
-        return cls(**values)
+        problems = list(small_outbox(values.get("outbox_limit")))
+        try:
+            config = cls(**values)
+        except ValueError as error:
+            problems.insert(0, str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return config
 
     def _problems(self) -> list[str]:
         problems = ChannelConfig._problems(self)  # super() does not know a dataclass with slots

@@ -185,6 +185,9 @@ class Dispatcher(Endpoint):
             await result
         except FAULTS as error:
             self._handler_raised(handlers[0], error, arguments)
+        except BaseException as error:
+            self._handler_cancelled(handlers[0], error, arguments)
+            raise
         rest = self._call(handlers[1:], *arguments)
         if rest is not None:
             await rest
@@ -193,7 +196,14 @@ class Dispatcher(Endpoint):
         self, handler: Handler, error: BaseException, arguments: tuple[Any, ...], event: str | None = None
     ) -> None:
         """Report ``error``; ``arguments`` is what ``handler`` was called with, ``event`` what about."""
+        self._report_handler(handler, "raised", error, event)
+
+    def _handler_cancelled(self, handler: Handler, error: BaseException, arguments: tuple[Any, ...]) -> None:
+        """``handler`` ends by ``error``, a cancellation: its own, because it awaited a task that somebody
+        cancelled, or that of everything here."""
+
+    def _report_handler(self, handler: Handler, what: str, error: BaseException, event: str | None) -> None:
         function = handler.func if isinstance(handler, partial) else handler
         name = getattr(function, "__qualname__", repr(function))
         extra = {"client_id": self.session.client_id, "event": event}
-        self._logger.error("handler %s raised", name, exc_info=error, extra=extra)
+        self._logger.error("handler %s %s", name, what, exc_info=error, extra=extra)

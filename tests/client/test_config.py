@@ -80,7 +80,7 @@ def test_what_concerns_the_session_is_handed_on() -> None:
         "heartbeat_timeout": 3.0,
         "close_timeout": 4.0,
     }
-    sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 700}
+    sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 1700}
     config = ClientConfig(**options, **sizes, tcp_dialect="npm", accept_npm_handshake=True)  # type: ignore[arg-type]
     session = config.session_config()
     assert {name: getattr(session, name) for name in (*options, *sizes)} == {**options, **sizes}
@@ -140,3 +140,9 @@ def test_tls_asks_for_a_url_that_has_it() -> None:
     with pytest.raises(ValueError, match="TLS is asked for"):
         client.set_url("tcp://localhost:4000")
     assert client.get_url() == "tcps://localhost:4000"
+
+
+def test_an_outbox_holds_at_least_what_the_protocol_says_and_is_one_problem_of_several() -> None:
+    words = r"heartbeat_timeout must be .*; outbox_limit must be 1024 or more: .* not 1$"
+    with pytest.raises(ValueError, match=words):
+        ClientConfig(outbox_limit=1, heartbeat_timeout=0)

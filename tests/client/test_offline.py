@@ -261,10 +261,10 @@ def test_a_message_larger_than_the_outbox_is_refused_or_given_up(
         client.emit("big", "y" * 3000)
     client.emit("big", "y" * 2000)
     client.emit("small")
-    client.update_options(outbox_limit=1000)
+    client.update_options(outbox_limit=1024)
     assert house.connect(client).heard() == [("event", "small", None)]
     assert client.get_messages_dropped() == 1
-    assert "larger than outbox_limit, 1000" in caplog.text
+    assert "larger than outbox_limit, 1024" in caplog.text
 
 
 # --- Rooms ------------------------------------------------------------------------------------------------

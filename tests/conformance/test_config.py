@@ -64,9 +64,10 @@ async def test_generators_and_endpoints_change(world: World, wire: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"port": 4000}, "port cannot change any more"),
+        ({"port": 4000}, "port cannot change here"),
         ({"host": "::1", "namespace": "/x"}, "host cannot change .*; namespace cannot change"),
         ({"tcp_dialect": "npm"}, "tcp_dialect cannot change"),
+        ({"tls": ("chain.pem", "key.pem")}, "tls cannot change here: reload_tls"),
         ({"max_rooms": 5, "max_connections": 0}, "max_connections must be a positive whole number, not 0"),
         ({"max_rooms": 5, "prot": 1}, "there is no option 'prot'"),
         ({"max_rooms": 5, "trusted_proxies": ["x"]}, "trusted_proxies: 'x' is no network"),

@@ -53,7 +53,7 @@ async def test_requests_under_one_name_run_at_once_and_are_told_apart(world: Wor
 
 @pytest.mark.feature("on_ack", "raising handlers")
 async def test_an_error_answer_raises_with_code_and_words(world: World, wire: str) -> None:
-    async with world.conversation(wire) as (server, client):
+    async with world.conversation(wire, max_payload_size=10_000) as (server, client):
 
         @server.on_ack("raise")
         def fail(ctx: Any) -> None:
@@ -64,10 +64,12 @@ async def test_an_error_answer_raises_with_code_and_words(world: World, wire: st
             raise RuntimeError("the password is 1234")
 
         server.on_ack("unsayable", lambda ctx: {1, 2})
+        server.on_ack("large", lambda ctx: "x" * 10_001)
         for event, code, words in [
             ("raise", "NOT_FOUND", "no such user"),
             ("crash", "HANDLER_ERROR", "the handler failed"),
             ("unsayable", "HANDLER_ERROR", "the handler failed"),
+            ("large", "PAYLOAD_TOO_LARGE", "the answer is too large"),
             ("missing", "NO_HANDLER", "nothing here answers 'missing'"),
         ]:
             with pytest.raises(RemoteError) as caught:

@@ -82,6 +82,11 @@ def test_every_option_has_a_default_that_makes_sense(config: Any) -> None:
             ],
         ),
         (ServeConfig, {"subprotocols": None}, ["subprotocols is a sequence of names, not None"]),
+        (
+            ConnectConfig,
+            {"outbox_limit": 1023},
+            ["outbox_limit must be 1024 or more: the protocol needs that itself, not 1023"],
+        ),
         (ServeConfig, {"shutdown_timeout": "x"}, ["shutdown_timeout must be 0 or more seconds, not 'x'"]),
         (
             ServeConfig,

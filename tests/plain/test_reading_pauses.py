@@ -199,7 +199,7 @@ def test_pongs_for_a_peer_that_does_not_read_them_are_bounded(house: House) -> N
 
 
 def test_pongs_behind_messages_that_wait_have_a_bound_of_their_own(house: House) -> None:
-    connection, peer = house.open(outbox_limit=1000)
+    connection, peer = house.open(outbox_limit=1024)
     peer.stream.stop_reading()
     house.run(connection.send(b"y" * (64 * KIB)))
     peer.stream.send(peer.frame(PING, b"x" * 100) * 5)
@@ -212,9 +212,9 @@ def test_pongs_behind_messages_that_wait_have_a_bound_of_their_own(house: House)
 
 
 def test_messages_in_front_of_a_ping_too_many_are_still_received(house: House) -> None:
-    connection, peer = house.open(outbox_limit=300, inbox_limit=2)
+    connection, peer = house.open(outbox_limit=1024, inbox_limit=2)
     peer.stream.stop_reading()
-    frames = peer.frame(TEXT, b"a") * 5 + peer.frame(PING, b"x" * 100) * 3
+    frames = peer.frame(TEXT, b"a") * 5 + peer.frame(PING, b"x" * 100) * 10
     peer.stream.send(frames)
     assert [house.run(connection.recv()) for _ in range(5)] == ["a"] * 5
     with pytest.raises(ConnectionClosed):

@@ -163,22 +163,6 @@ def test_a_generator_that_raises_refuses_the_client(
     assert [str(error) for error in raised(caplog.records)] == ["no more ids"]
 
 
-def test_an_outbox_that_is_too_small_for_the_first_words_ends_the_client_in_good_order(
-    house: House, wire: str
-) -> None:
-    gone: list[str] = []
-    house.serve(outbox_limit=10)
-    house.server.on_connection(lambda ctx: ctx.emit("welcome"))
-    house.server.on_disconnect(lambda ctx: gone.append(ctx.id))
-    stream = house.stream(wire)
-    if wire == "ws":
-        stream.send(UPGRADE)
-    house.loop.advance(0)
-    assert stream.is_cut
-    assert gone == ["c1"]
-    assert house.server.get_clients() == []
-
-
 def test_coming_and_going_is_logged_with_the_id(
     house: House, wire: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -72,6 +72,7 @@ def test_what_makes_sense_is_taken(option: str, value: Any) -> None:
         ("generate_client_id", draw_later, "generate_client_id must be a plain function, not an async one"),
         ("connect_timeout", 0, "connect_timeout must be a positive number"),
         ("outbox_limit", 0, "outbox_limit must be a positive whole number"),
+        ("outbox_limit", 1023, "outbox_limit must be 1024 or more: the protocol needs that itself, not 1023"),
         ("max_frame_size", 1, "max_frame_size must be from 12 to 4294967295"),
         ("tcp_dialect", "esperanto", "a TCP dialect is 'documented' or 'npm', not 'esperanto'"),
     ],
@@ -98,7 +99,7 @@ def test_what_concerns_the_sessions_is_handed_on() -> None:
         "heartbeat_timeout": 3.0,
         "close_timeout": 4.0,
     }
-    sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 700}
+    sizes = {"max_payload_size": 500, "max_frame_size": 600, "outbox_limit": 1700}
     session = ServerConfig(**options, **sizes, tcp_dialect="npm").session_config()  # type: ignore[arg-type]
     assert {name: getattr(session, name) for name in (*options, *sizes)} == {**options, **sizes}
     assert session.tcp_dialect is Dialect.NPM

@@ -10,7 +10,7 @@ import pytest
 from stelar_proto.channel import Place
 from stelar_proto.errors import StateError
 from stelar_proto.server import Context
-from tests.server.house import House
+from tests.server.house import House, raised
 from tests.support.memory import VirtualServer
 from tests.support.virtual import Cancelled, VirtualEvent, VirtualRuntime
 from tests.support.wires import CLIENTS
@@ -149,7 +149,9 @@ def test_when_the_stop_returns_everybody_has_gone(house: House, wire: str) -> No
     house.loop.run(stop())
 
 
-def test_handlers_that_do_not_end_are_cancelled_by_the_stop(house: House, wire: str) -> None:
+def test_handlers_that_do_not_end_are_cancelled_by_the_stop_which_is_no_news(
+    house: House, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cancelled: list[str] = []
     house.serve(shutdown_timeout=1)
 
@@ -167,6 +169,7 @@ def test_handlers_that_do_not_end_are_cancelled_by_the_stop(house: House, wire: 
     house.loop.run_until_idle()
     assert cancelled == ["c1"]
     assert house.loop.tasks == []
+    assert caplog.records == []
 
 
 # --- Serving ------------------------------------------------------------------------------------------------
@@ -335,7 +338,9 @@ def test_a_handler_that_is_cancelled_behind_its_client_leaves_the_rest_to_the_ot
     assert log == [1, "gone"]
 
 
-def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_is_answered(house: House, wire: str) -> None:
+def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_is_answered_and_reported(
+    house: House, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
     server = house.serve()
 
     @server.on("fail")
@@ -360,6 +365,10 @@ def test_a_handler_that_is_cancelled_alone_holds_up_nothing_and_is_answered(hous
         ("answer", "b", 1, None),
         ("answer", "c", "here", None),
     ]
+    assert [type(error) for error in raised(caplog.records)] == [Cancelled] * 3
+    assert [record.__dict__["event"] for record in caplog.records] == ["fail", "failed", "answered"]
+    assert "handler " in caplog.messages[0]
+    assert caplog.messages[0].endswith(".fail was cancelled")
 
 
 def test_a_handler_that_a_loop_leaves_behind_answers_nothing_when_it_is_thrown_away(

@@ -118,11 +118,22 @@ def test_any_other_exception_is_logged_and_answered_without_its_text(
 
 
 @pytest.mark.parametrize(
-    "answer", [{1}, float("inf"), "\ud800", "x" * 11_000_000], ids=["set", "inf", "surrogate", "big"]
+    ("answer", "code", "words"),
+    [
+        ({1}, "HANDLER_ERROR", "the handler failed"),
+        (float("inf"), "HANDLER_ERROR", "the handler failed"),
+        ("\ud800", "HANDLER_ERROR", "the handler failed"),
+        ("x" * 11_000, "PAYLOAD_TOO_LARGE", "the answer is too large"),
+        ("x" * 9_990, "PAYLOAD_TOO_LARGE", "the answer is too large"),  # with what is around it
+    ],
+    ids=["set", "inf", "surrogate", "big", "a bit too big"],
 )
 def test_an_answer_that_cannot_be_said_is_logged_and_answered_as_a_failure(
-    house: House, wire: str, answer: Any, caplog: pytest.LogCaptureFixture
+    wire: str, answer: Any, code: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    house = House()
+    house.serve(max_payload_size=10_000, max_frame_size=10_000)
+
     async def later(ctx: Context) -> Any:
         return answer
 
@@ -130,8 +141,9 @@ def test_an_answer_that_cannot_be_said_is_logged_and_answered_as_a_failure(
     house.server.on_ack("later", later)
     client = house.connect(wire)
     for event in ("plain", "later"):
-        assert ask(client, event) == [("error", "name", "HANDLER_ERROR", "the handler failed", "7")]
+        assert ask(client, event) == [("error", "name", code, words, "7")]
     assert [type(error) for error in raised(caplog.records)] == [MessageError, MessageError]
+    house.close()
 
 
 def test_a_handler_error_of_what_cannot_be_said_is_answered_without_it(house: House, wire: str) -> None:
