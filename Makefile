@@ -5,6 +5,7 @@
 #              write docs/features.md: which tests show which feature
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input for the parsers, a minute each
+# make soak    ten minutes of hundreds of clients, good and bad; then what is left is counted
 # make bench   cost per message, codecs and echo servers, as ratios to other libraries
 # make compliance
 #              the Autobahn test suite against server and client on every loop; needs a Python 2.7
@@ -21,7 +22,7 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 PURE := $(addprefix tests/,test_buffer.py test_errors.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support testing)
 
-.PHONY: demo test check features cover compliance compliance-full fuzz bench clean
+.PHONY: demo test check features cover compliance compliance-full fuzz soak bench clean
 
 demo:
 	$(PYTHON) -m stelar_runtime_asyncio serve
@@ -50,6 +51,9 @@ compliance-full: $(READY)
 
 fuzz: $(READY)
 	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
+
+soak: $(READY)
+	$(BIN)/python -m tests.soak
 
 bench: $(READY)
 	$(BIN)/python benchmarks/codec.py

@@ -172,9 +172,13 @@ class TrioRuntime:
         while True:
             await self._dirty_event.wait()
             self._dirty_event = trio.Event()
-            dirty, self._dirty = self._dirty, []
-            for transport in dirty:
-                transport.flush()
+            self._flush_all()
+
+    def _flush_all(self) -> None:
+        # In a call of its own: a task that waits would keep its last transport, and all that belongs to it.
+        dirty, self._dirty = self._dirty, []
+        for transport in dirty:
+            transport.flush()
 
 
 class StreamTransport:

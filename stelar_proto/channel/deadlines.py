@@ -13,9 +13,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 _STALL = 0.5  # seconds; a timer that comes later than that was held up by more than a busy loop
+
+_Entry: TypeAlias = list[Any]  # the instant, a number to tell equal ones apart, and who; None: it is invalid
 
 
 class HasDeadline(Hashable, Protocol):
@@ -38,9 +40,9 @@ class Deadlines:
 
     def __init__(self, set_timer: Callable[[float | None], object]) -> None:
         self._set_timer = set_timer
-        self._heap: list[tuple[float, int, HasDeadline]] = []
-        # The instant of each member's valid heap entry; infinity while it has none because it is being run.
-        self._scheduled: dict[HasDeadline, float] = {}
+        self._heap: list[_Entry] = []
+        # Each member's valid entry; that of one that is being run is not in the heap.
+        self._scheduled: dict[HasDeadline, _Entry] = {}
         self._counter = 0
         self._timer_at = inf
         self._ran_at = -inf
@@ -50,20 +52,27 @@ class Deadlines:
 
     def schedule(self, member: HasDeadline) -> None:
         """Look at ``member``'s deadline again: it is new, or came nearer."""
-        deadline = member.next_deadline()
-        if deadline is None or deadline >= self._scheduled.get(member, inf):
+        deadline, known = member.next_deadline(), self._scheduled.get(member)
+        if deadline is None or deadline >= (inf if known is None else known[0]):
             return
-        self._scheduled[member] = deadline
+        if known is not None:
+            known[2] = None
         self._counter += 1
-        heapq.heappush(self._heap, (deadline, self._counter, member))
+        entry = self._scheduled[member] = [deadline, self._counter, member]
+        heapq.heappush(self._heap, entry)
         if self._heap[0][1] == self._counter:
             self._set_timer_at(deadline)
         self._drop_invalid_entries()
 
     def remove(self, member: HasDeadline) -> None:
-        """Forget ``member``."""
-        self._scheduled.pop(member, None)
+        """Forget ``member``, at once: it may have kept much."""
+        entry = self._scheduled.pop(member, None)
+        if entry is None:
+            return
+        entry[2] = None
         self._drop_invalid_entries()
+        if not self._heap:
+            self._set_timer_at(inf)
 
     def run(self, now: float) -> None:
         """Let everybody whose deadline has come handle it, and set the timer for the next.
@@ -84,9 +93,11 @@ class Deadlines:
                     member.handle_deadline(now)
         finally:
             for member in due:
-                if self._scheduled.get(member) == inf:
+                entry = self._scheduled.get(member)
+                if entry is not None and entry[0] == inf:
                     del self._scheduled[member]
                     self.schedule(member)
+            self._drop_invalid_entries()
             self._set_timer_at(self._heap[0][0] if self._heap else inf)
 
     def _set_timer_at(self, deadline: float) -> None:
@@ -96,14 +107,16 @@ class Deadlines:
     def _take_due(self, now: float) -> list[HasDeadline]:
         due: list[HasDeadline] = []
         while self._heap and self._heap[0][0] <= now:
-            instant, _, member = heapq.heappop(self._heap)
-            if self._scheduled.get(member) == instant:
-                self._scheduled[member] = inf
+            member = heapq.heappop(self._heap)[2]
+            if member is not None:
+                self._scheduled[member] = [inf, 0, member]
                 due.append(member)
         return due
 
     def _drop_invalid_entries(self) -> None:
         """Entries that became invalid go when their time comes, or here when they are the majority."""
-        if len(self._heap) > 2 * len(self._scheduled) + 64:
-            self._heap = [entry for entry in self._heap if self._scheduled.get(entry[2]) == entry[0]]
+        if not self._scheduled:
+            self._heap.clear()
+        elif len(self._heap) > 2 * len(self._scheduled) + 64:
+            self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapq.heapify(self._heap)

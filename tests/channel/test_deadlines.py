@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -170,6 +171,29 @@ def test_who_was_removed_is_not_handled() -> None:
     timer.deadlines.remove(Member(5))  # which was never there
     timer.advance(100)
     assert (member.handled, other.handled) == ([], [10])
+
+
+def test_who_was_removed_is_forgotten_at_once_and_the_last_takes_the_timer_along() -> None:
+    timer, member, other = Timer(), Member(10), Member(20)
+    remembered = weakref.ref(member)
+    timer.deadlines.schedule(other)
+    timer.deadlines.schedule(member)
+    member.deadline = 5
+    timer.deadlines.schedule(member)
+    timer.deadlines.remove(member)
+    del member
+    assert remembered() is None
+    timer.deadlines.remove(other)
+    assert timer.at is None
+
+
+def test_who_has_no_deadline_any_more_takes_the_timer_along_too() -> None:
+    timer, member, other = Timer(), Member(10, repeats=[None]), Member(20)
+    timer.deadlines.schedule(other)
+    timer.deadlines.schedule(member)
+    timer.deadlines.remove(other)
+    assert timer.advance(10) == [10]
+    assert timer.at is None
 
 
 def test_who_is_removed_by_somebody_in_the_same_run_is_not_handled() -> None:

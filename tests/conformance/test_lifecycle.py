@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import anyio
@@ -167,6 +169,33 @@ async def test_a_client_connects_disconnects_and_connects_again(world: World, wi
             await client.disconnect()
             assert client.get_state() == "disconnected"
             assert await log.take(2) == ["connect", (1000, "")]
+
+
+class Mark:
+    """Something that a server keeps with a client."""
+
+
+@pytest.mark.sockets
+async def test_the_server_keeps_nothing_of_a_client_that_has_gone(world: World, wire: str) -> None:
+    kept: list[weakref.ref[Mark]] = []
+
+    def keep(ctx: Any) -> None:
+        mark = Mark()
+        kept.append(weakref.ref(mark))
+        ctx.set_metadata("mark", mark)
+
+    server = world.server()
+    server.on_connection(keep)
+    server.on_ack("who", lambda ctx: ctx.id)
+    async with world.conversation(server=server):
+        async with world.client(server, wire) as client:
+            await client.request("who")
+        for _ in range(100):
+            if kept[0]() is None:
+                break
+            await anyio.sleep(0.001)
+            gc.collect()
+        assert kept[0]() is None
 
 
 @pytest.mark.feature("ctx.disconnect")

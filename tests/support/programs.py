@@ -55,14 +55,14 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def read_line(self) -> str | None:
+    def read_line(self, patience: float = PATIENCE) -> str | None:
         """The next line it prints; None when it has closed its output."""
-        return self._lines.get(timeout=PATIENCE)
+        return self._lines.get(timeout=patience)
 
-    def read(self) -> dict[str, Any]:
+    def read(self, patience: float = PATIENCE) -> dict[str, Any]:
         """The next JSON record it prints."""
-        line = self.read_line()
-        assert line is not None, "the program has ended"
+        line = self.read_line(patience)
+        assert line is not None, f"the program has ended: {self.wait()}"
         record: dict[str, Any] = json.loads(line)
         if record["type"] == "said":
             self.said.append((record["name"], record["text"]))
