@@ -4,7 +4,7 @@
 # make features
 #              write docs/features.md: which tests show which feature
 # make cover   coverage of the pure layers by their own tests
-# make fuzz    random input for the parsers, a minute each
+# make fuzz    random input for the parsers, a minute each; clients cut at every byte on every loop
 # make soak    ten minutes of hundreds of clients, good and bad; then what is left is counted
 # make bench   cost per message, codecs and echo servers, as ratios to other libraries
 # make compliance
@@ -51,6 +51,7 @@ compliance-full: $(READY)
 
 fuzz: $(READY)
 	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
+	STELAR_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/conformance/test_client_breaks.py
 
 soak: $(READY)
 	$(BIN)/python -m tests.soak

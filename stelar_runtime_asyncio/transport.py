@@ -63,8 +63,11 @@ class AsyncioRuntime:
             pass
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call ``function`` where it may block; return what it returns."""
-        return await asyncio.to_thread(function, *arguments)
+        """Call ``function`` where it may block; return what it returns.
+
+        Who is cancelled meanwhile learns of it when it is done: nothing goes on behind the caller's back.
+        """
+        return await finish(asyncio.to_thread(function, *arguments))
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run ``coroutine`` as a task; :meth:`close` cancels it, and so does what is returned."""
@@ -151,11 +154,11 @@ async def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
         _logger.error("a task wanted to exit, which only the main task can do", exc_info=error)
 
 
-async def finish(coroutine: Coroutine[Any, Any, None]) -> None:
+async def finish(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run ``coroutine`` to its end, whatever cancels the caller meanwhile, who learns of it then.
 
-    For goodbyes that are bounded by themselves. It is what a shielded scope is to trio: some cancel once,
-    others whatever waits in their scope, again and again.
+    For goodbyes that are bounded by themselves, and for threads. It is what a shielded scope is to trio: some
+    cancel once, others whatever waits in their scope, again and again.
     """
     task = asyncio.get_running_loop().create_task(coroutine)
     cancelled = None
@@ -164,9 +167,10 @@ async def finish(coroutine: Coroutine[Any, Any, None]) -> None:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-    task.result()
+    result = task.result()
     if cancelled is not None:
         raise cancelled
+    return result
 
 
 _MANY = 16

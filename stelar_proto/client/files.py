@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -44,11 +45,10 @@ async def read_all(source: Source, runtime: Runtime, *, limit: int, progress: Pr
     path = Path(source)
     size = (await runtime.run_in_thread(path.stat)).st_size
     _check_size(size, limit)
-    file: Any = await runtime.run_in_thread(path.open, "rb")
-    try:
+    with ExitStack() as stack:
+        # It is entered in the thread: who is cancelled meanwhile does not get what the thread returns.
+        file: Any = await runtime.run_in_thread(lambda: stack.enter_context(path.open("rb")))
         return await _read(file, runtime, size, limit, progress)
-    finally:
-        file.close()
 
 
 async def _read(

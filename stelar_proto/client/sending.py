@@ -64,7 +64,8 @@ class ClientSending(ClientReporting):
     ) -> int:
         """Send a file as the bytes of one event, and wait until the server has nearly read it.
 
-        It is read in a thread, a piece at a time. Without a connection it is kept as every message is.
+        It is read in a thread, a piece at a time; who is cancelled learns of it when the piece is read. Without
+        a connection it is kept as every message is.
 
         Arguments:
             source: a path, bytes, or an open file, which is left open.

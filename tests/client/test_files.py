@@ -11,6 +11,7 @@ import pytest
 from stelar_proto.client.files import CHUNK_SIZE
 from stelar_proto.errors import MessageError
 from tests.client.house import House
+from tests.support.virtual import Cancelled
 
 CONTENT = bytes(range(256)) * (CHUNK_SIZE // 256) + b"the rest"
 
@@ -114,3 +115,27 @@ def test_a_file_waits_for_a_server_that_does_not_read(house: House) -> None:
     assert client.get_messages_sent() == 1
     server.stream.read_on()
     assert sending.is_done
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_file_is_closed_whenever_the_sending_is_cancelled(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    path = tmp_path / "big"
+    path.write_bytes(CONTENT)
+    opened: list[Any] = []
+    really_open = Path.open
+
+    def note_and_open(path: Path, mode: str) -> Any:
+        opened.append(really_open(path, mode))
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", note_and_open)
+    client, _ = house.pair()
+    sending = house.start(client.send_file(path))
+    house.loop.advance(0.001 * after + 0.0005)
+    assert len(opened) == (after > 0)
+    sending.cancel()
+    house.loop.run_until_idle()
+    assert isinstance(sending.error, Cancelled)
+    assert all(file.closed for file in opened)

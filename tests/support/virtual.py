@@ -343,8 +343,9 @@ class VirtualRuntime:
             await self.wait_for(others[0].ended, ends_at - self.loop.now)
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        result = function(*arguments)  # whoever is cancelled meanwhile: the thread does it
         await self.loop.sleep(0.001)
-        return function(*arguments)
+        return result
 
     async def wait_for(self, event: WaitableEvent, timeout: float) -> None:
         either = VirtualEvent()
