@@ -42,6 +42,10 @@ class ClientConfig:
         retry_refused: try again even after HTTP 401, 403 and 404, which time does not heal.
         message_queue_size: messages kept while there is no connection; the oldest are dropped and counted.
             With 0 nothing is kept, and emitting without a connection is an error.
+        queue_rate: how many messages a second are sent of those that waited for a connection, joining rooms
+            again among them, a second's worth of them at once; None for as many as the server reads. It must
+            leave room below the server's ``rate_limit``, 100 a second by default, for what is emitted
+            meanwhile, which does not count.
         headers: more header fields for the handshake, by name.
         accept_npm_handshake: also accept the wrong Sec-WebSocket-Accept of stelar-time-real 3.2.0.
         ack_timeout: how long a request waits for its answer.
@@ -75,6 +79,7 @@ class ClientConfig:
     retry_first_connect: bool = False
     retry_refused: bool = False
     message_queue_size: int = 100
+    queue_rate: float | None = 50.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold a password
     accept_npm_handshake: bool = False
     ack_timeout: float = 5.0
@@ -126,8 +131,10 @@ class ClientConfig:
 
     def _number_problems(self) -> list[str]:
         problems = []
-        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay"):
+        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay", "queue_rate"):
             value = getattr(self, name)
+            if value is None and name == "queue_rate":
+                continue
             if not (isinstance(value, int | float) and 0 < value < float("inf")):
                 problems.append(f"{name} must be a positive number, not {value!r}")
         if not problems and self.reconnection_delay > self.max_reconnection_delay:

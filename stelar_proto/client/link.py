@@ -16,6 +16,7 @@ from stelar_proto.session import Deferred, Dispatcher, Opened, Session
 from stelar_proto.session import Event as SessionEvent
 
 from .incoming import Received
+from .pace import Pace
 from .queue import Queued, encode
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class Link(Dispatcher):
         "_joins",
         "_left_off",
         "_next",
+        "_pace",
         "_previous",
+        "_resume_at",
         "goodbye",
         "lost",
         "settled",
@@ -66,6 +69,8 @@ class Link(Dispatcher):
         self._joins: deque[str] = deque()  # rooms
         self._caught_up: WaitableEvent | None = None
         self._left_off = 0  # messages that had been sent when the outbox was last empty
+        self._pace: Pace  # from when it is open
+        self._resume_at: float | None = None  # when more of what waits may be sent
         self._previous: Link | None = None
         self._next: Link | None = None
         self.was_open = False
@@ -143,6 +148,17 @@ class Link(Dispatcher):
             self._left_off = self.session.messages_sent
         return data
 
+    def next_deadline(self) -> float | None:
+        deadline, resume_at = super().next_deadline(), self._resume_at
+        if resume_at is None or not self._has_more:
+            return deadline
+        return resume_at if deadline is None else min(deadline, resume_at)
+
+    def handle_deadline(self, now: float) -> None:
+        if self._resume_at is not None and now >= self._resume_at:
+            self._resume_at = None  # the transport, which is told in any case, comes for more when it can
+        super().handle_deadline(now)
+
     def connection_lost(self) -> None:
         try:
             super().connection_lost()
@@ -191,24 +207,40 @@ class Link(Dispatcher):
         if queue.size + item.size > self.session.config.outbox_limit:
             raise StateError(f"the outbox is full ({queue.size} bytes): await drain() before sending more")
         queue.append(item)
+        self._pace.add()
         self.flush_soon()
 
     def rejoin(self, rooms: Sequence[str]) -> None:
         """Have the client join its rooms again, in front of everything that waits."""
         self._joins.extend(rooms)
+        self._pace = Pace(self._client.config.queue_rate, self._runtime.now())
 
     def _fill_outbox(self) -> None:
         """Put into the empty outbox what the transport takes at once: what is written waits no longer."""
         outbox, queue, joins = self.session.outbox, self._client.queue, self._joins
         limit = min(_WRITE_SIZE, self.session.config.outbox_limit)
-        while joins and (not outbox.size or outbox.size < limit - _LARGEST_JOIN):
+        while joins and (not outbox.size or outbox.size < limit - _LARGEST_JOIN) and self._is_due():
             self._send_waiting(Queued(Join(joins.popleft())))
-        while not joins and queue and (not outbox.size or outbox.size + queue.first().size < limit):
+        while (
+            not joins
+            and queue
+            and (not outbox.size or outbox.size + queue.first().size < limit)
+            and self._is_due()
+        ):
             if self._send_waiting(queue.popleft()):
                 self._client.sent_from_queue()
         if not joins and not queue:
             self._client.queue_is_empty()
             self._wake_caught_up()
+
+    def _is_due(self) -> bool:
+        """Tell whether the next of what waits may be sent; if not, see to it that it is in time."""
+        if self._pace.take(self._runtime.now()):
+            return True
+        self._resume_at = self._pace.next_at()
+        if self.session.on_deadline_changed is not None:
+            self.session.on_deadline_changed()
+        return False
 
     def _send_waiting(self, item: Queued) -> bool:
         """Send ``item``; False if that cannot be done, and then it is given up."""
