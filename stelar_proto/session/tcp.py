@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stelar_proto.channel import Closed, State
-from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
-from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
+from stelar_proto.errors import FrameError, MessageError, PeerError, PeerFailure, StreamEnded
+from stelar_proto.messages import Alive, Binary, Failure, Goodbye, Hello, Invalid, Message
 from stelar_proto.tcp import Connection, FrameReceived, FrameType
 from stelar_proto.tcp.frames import MAX_EVENT_SIZE
 from stelar_proto.wire import TcpFormat
@@ -113,6 +115,15 @@ class TcpSession(Session):
 
     def _encode(self, message: Message) -> bytes:
         return self._payloads.encode_frame(message)
+
+    def encode_head(self, event: str, size: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+        frame = self._payloads.encode_frame(Binary(event, b""))
+        self._demand_small_payload(size)
+        whole, limit = len(frame) + size, self._payloads.max_frame_size
+        if whole > limit:
+            words = f"a frame of {whole} bytes ({size} of them payload); the limit is {limit} bytes"
+            raise MessageError("FRAME_TOO_LARGE", words)
+        return whole.to_bytes(4) + frame[4:], bytes  # the length is all that differs
 
     def _ping(self) -> None:
         self.codec.send_frame(FrameType.PING)
