@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
@@ -22,6 +22,44 @@ _SWITCHES = (
     "accept_npm_handshake",
     "reject_unauthorized",
 )
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of ``StelarClient`` beside ``tls``: see :class:`ClientConfig`."""
+
+    mode: str | None
+    tcp_dialect: str
+    reconnection: bool
+    reconnection_attempts: int | None
+    reconnection_delay: float
+    max_reconnection_delay: float
+    custom_reconnect_delay: Handler | None
+    retry_first_connect: bool
+    retry_refused: bool
+    message_queue_size: int
+    queue_rate: float | None
+    headers: Mapping[str, str]
+    accept_npm_handshake: bool
+    ack_timeout: float
+    connect_timeout: float
+    close_timeout: float
+    heartbeat_interval: float | None
+    heartbeat_timeout: float
+    max_payload_size: int
+    max_frame_size: int
+    outbox_limit: int
+    inbox_limit: int
+    reject_unauthorized: bool
+    serializer: Serializer
+    compression: CompressionOption
+    hooks: Hooks
+    logger: LoggerOption
+
+
+class ClientChanges(ClientOptions, total=False):
+    """All keywords: those of ``update_options()``."""
+
+    tls: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

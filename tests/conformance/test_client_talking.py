@@ -388,7 +388,8 @@ async def test_options_may_change_and_are_checked_first(world: World, wire: str)
             assert (before.ack_timeout, client.get_options().ack_timeout) == (5.0, 0.02)
             with pytest.raises(AckTimeout):
                 await client.request("never")
-            for changes in ({"ack_timeout": -1}, {"no_such_option": 1}, {"reconnection_attempts": 0}):
+            wrong: Any = ({"ack_timeout": -1}, {"no_such_option": 1}, {"reconnection_attempts": 0})
+            for changes in wrong:
                 with pytest.raises(ValueError, match=r"must be|there is no option"):
                     client.update_options(**changes)
             assert client.get_options().ack_timeout == 0.02

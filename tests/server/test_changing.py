@@ -49,11 +49,12 @@ def test_everything_else_may_change() -> None:
 def test_all_problems_are_named_at_once_and_nothing_changes(house: House) -> None:
     server = house.serve()
     before = server.get_config()
+    changes: Any = {"prot": 1, "port": 1, "max_rooms": 0, "close_timeout": 0, "serializer": 5}
     with pytest.raises(
         ValueError,
         match=r"no option 'prot'; port cannot change.*; max_rooms .*; close_timeout must.*; serializer must",
     ):
-        server.update_config(prot=1, port=1, max_rooms=0, close_timeout=0, serializer=5, max_connections=1)
+        server.update_config(**changes, max_connections=1)
     assert server.get_config() is before
     assert server.config.max_connections == 10_000
 
