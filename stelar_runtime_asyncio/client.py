@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ssl
 from types import TracebackType
-from typing import Any
+from typing import Unpack
 
 from stelar_proto.channel.network import Network
-from stelar_proto.client import ClientApplication
+from stelar_proto.client import ClientApplication, ClientOptions
 from stelar_proto.client.link import Link
 from stelar_system.tls import client_context
 
@@ -41,7 +41,7 @@ class StelarClient(ClientApplication):
         *,
         tls: ssl.SSLContext | bool | None = None,
         network: Network | None = None,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(url, tls=tls, **options)
         self.network = network

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from stelar_proto.channel.network import Network
-from stelar_proto.server import Peer, ServerApplication
+from stelar_proto.server import Peer, ServerApplication, ServerOptions
 from stelar_system.tls import TlsOption
 
 from .listening import Listening
@@ -34,5 +34,7 @@ class StelarServer(Listening[Peer], ServerApplication):
         OSError: the certificate cannot be read.
     """
 
-    def __init__(self, *, tls: TlsOption = None, network: Network | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, tls: TlsOption = None, network: Network | None = None, **options: Unpack[ServerOptions]
+    ) -> None:
         super().__init__(tls=tls, network=network, **options)

@@ -180,8 +180,8 @@ class Channel(ABC):
         What the peer sends until then is still received. Does nothing when the end has begun already.
 
         Arguments:
-            code: what RFC 6455 lets a close frame say: 1000-1003, 1007-1014, 3000-4999. The TCP wire has no
-                codes: 1000 and 1001 are a Disconnect frame there, the others an Error frame.
+            code: what RFC 6455 lets a close frame say: 1000-1003, 1007-1014, 3000-4999. Over TCP 1000 and
+                1001 are a Disconnect frame, which has no words; the others an Error frame, which may say it.
             reason: for people.
             now: the time.
 

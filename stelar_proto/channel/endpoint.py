@@ -70,13 +70,17 @@ class Endpoint(ABC):
     def handle_deadline(self, now: float) -> None:
         """Do what is due."""
         try:
-            unsent_size = 0 if self.transport is None else self.transport.unsent_size
-            events = self.session.handle_deadline(now, unsent_size=unsent_size)
+            events = self.session.handle_deadline(now, unsent_size=self.unsent_size)
             if events:
                 self._take(events)
         except FAULTS:
             self._break_off()
         self.flush_soon()
+
+    @property
+    def unsent_size(self) -> int:
+        """How many bytes of what was taken still wait for the peer."""
+        return 0 if self.transport is None else self.transport.unsent_size
 
     def postpone(self, seconds: float, now: float) -> None:
         """Move every deadline by the ``seconds`` for which the loop stood still."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, Unpack
 
 from stelar_proto.channel import Deadlines, Runtime
 from stelar_proto.channel.config import check_options
@@ -23,7 +23,7 @@ from stelar_proto.wire import TcpFormat, WebSocketFormat
 from stelar_proto.ws import Connection, Role
 
 from .campaign import Campaign
-from .config import ClientConfig
+from .config import ClientChanges, ClientConfig, ClientOptions
 from .incoming import MessageStream, Received
 from .link import Link
 from .sending import ClientSending
@@ -42,9 +42,9 @@ class ClientApplication(ClientSending):
         TypeError: there is no such option.
     """
 
-    def __init__(self, url: str | int, **options: Any) -> None:
+    def __init__(self, url: str | int, *, tls: Any = None, **options: Unpack[ClientOptions]) -> None:
         check_options(ClientConfig, options, type(self).__name__)
-        config = ClientConfig(**options)
+        config = ClientConfig(tls=tls, **options)
         target = _check(url, config)
         super().__init__(config, target)
         self._url = url
@@ -153,7 +153,7 @@ class ClientApplication(ClientSending):
         """Return the options as they are; the result does not change."""
         return self.config
 
-    def update_options(self, **changes: Any) -> None:
+    def update_options(self, **changes: Unpack[ClientChanges]) -> None:
         """Change options while the client runs.
 
         What concerns a connection itself (its URL and TLS, sizes, heartbeats and timeouts) holds from the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
@@ -23,6 +23,46 @@ _SWITCHES = (
     "accept_npm_handshake",
     "reject_unauthorized",
 )
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of ``StelarClient`` beside ``tls``: see :class:`ClientConfig`."""
+
+    mode: str | None
+    tcp_dialect: str
+    reconnection: bool
+    reconnection_attempts: int | None
+    reconnection_delay: float
+    max_reconnection_delay: float
+    custom_reconnect_delay: Handler | None
+    retry_first_connect: bool
+    retry_refused: bool
+    message_queue_size: int
+    queue_rate: float | None
+    headers: Mapping[str, str]
+    subprotocols: Sequence[str]
+    proxy: ProxyOption
+    accept_npm_handshake: bool
+    ack_timeout: float
+    connect_timeout: float
+    close_timeout: float
+    heartbeat_interval: float | None
+    heartbeat_timeout: float
+    max_payload_size: int
+    max_frame_size: int
+    outbox_limit: int
+    inbox_limit: int
+    reject_unauthorized: bool
+    serializer: Serializer
+    compression: CompressionOption
+    hooks: Hooks
+    logger: LoggerOption
+
+
+class ClientChanges(ClientOptions, total=False):
+    """All keywords: those of ``update_options()``."""
+
+    tls: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +83,10 @@ class ClientConfig:
         retry_refused: try again even after HTTP 401, 403 and 404, which time does not heal.
         message_queue_size: messages kept while there is no connection; the oldest are dropped and counted.
             With 0 nothing is kept, and emitting without a connection is an error.
+        queue_rate: how many messages a second are sent of those that waited for a connection, joining rooms
+            again among them, a second's worth of them at once; None for as many as the server reads. It must
+            leave room below the server's ``rate_limit``, 100 a second by default, for what is emitted
+            meanwhile, which does not count.
         headers: more header fields for the handshake, by name.
         subprotocols: names to offer in the handshake, the preferred one first; ``client.subprotocol`` is what
             the server chose. TCP has none.
@@ -83,6 +127,7 @@ class ClientConfig:
     retry_first_connect: bool = False
     retry_refused: bool = False
     message_queue_size: int = 100
+    queue_rate: float | None = 50.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold a password
     subprotocols: Sequence[str] = ()
     proxy: ProxyOption = field(default=None, repr=False)  # likewise
@@ -138,8 +183,10 @@ class ClientConfig:
 
     def _number_problems(self) -> list[str]:
         problems = []
-        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay"):
+        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay", "queue_rate"):
             value = getattr(self, name)
+            if value is None and name == "queue_rate":
+                continue
             if not (isinstance(value, int | float) and 0 < value < float("inf")):
                 problems.append(f"{name} must be a positive number, not {value!r}")
         if not problems and self.reconnection_delay > self.max_reconnection_delay:

@@ -296,8 +296,9 @@ class ClientLifecycle(HandlerRegistry, ABC):
         """The session of a link ended."""
         if not link.was_open:
             return  # the campaign hears of it
+        why = end.error or f"{end.code} {end.reason}".rstrip()
+        self.logger.info("connection to %s ended: %s", self.target.url, why)
         if end.error is not None:
-            self.logger.info("connection to %s ended: %s", self.target.url, end.error)
             self.note_error(end.error)
         self.trim_queue()
         if self._state != "connected":  # disconnect() ended it

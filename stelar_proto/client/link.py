@@ -1,4 +1,4 @@
-"""One connection of a client: its session, what the server's messages set off, and what waits to be sent."""
+"""One connection of a client: its session, and what the server's messages set off."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from stelar_proto.channel import Closed, Runtime, WaitableEvent
 from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.handlers import Handler, is_awaitable
-from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, PeerError, RemoteError, StateError
-from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid, Join, Message
-from stelar_proto.session import Deferred, Dispatcher, Opened, Session
+from stelar_proto.errors import MessageError, PeerError, RemoteError, StateError
+from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
+from stelar_proto.session import Deferred, Opened, Session
 from stelar_proto.session import Event as SessionEvent
 
 from .incoming import Received
-from .queue import Queued, encode
+from .outgoing import Outgoing
 
 if TYPE_CHECKING:
     from .application import ClientApplication
 
 Call: TypeAlias = tuple[Handler, tuple[Any, ...]]
 """A handler, and what it is to be called with."""
-
-_WRITE_SIZE = 64 * 1024  # what waits is written in pieces of about this many bytes
-_LARGEST_JOIN = 2048  # the name of a room has 256 bytes, each of which JSON may have to escape
 
 
 class Told(NamedTuple):
@@ -36,7 +33,7 @@ class Told(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-class Link(Dispatcher):
+class Link(Outgoing):
     """One attempt at a connection, and the connection it becomes.
 
     Events of one client are handled in one order over all of its links: a link begins when its predecessor
@@ -49,30 +46,13 @@ class Link(Dispatcher):
         route: where it leads.
     """
 
-    __slots__ = (
-        "_caught_up",
-        "_client",
-        "_joins",
-        "_left_off",
-        "_next",
-        "_previous",
-        "goodbye",
-        "lost",
-        "route",
-        "settled",
-        "was_open",
-    )
+    __slots__ = ("_next", "_previous", "goodbye", "lost", "route", "settled")
 
     def __init__(self, client: ClientApplication, session: Session, runtime: Runtime, route: Route) -> None:
-        super().__init__(session, runtime, client.logger, inbox_limit=client.config.inbox_limit)
+        super().__init__(client, session, runtime)
         self.route = route
-        self._client = client
-        self._joins: deque[str] = deque()  # rooms
-        self._caught_up: WaitableEvent | None = None
-        self._left_off = 0  # messages that had been sent when the outbox was last empty
         self._previous: Link | None = None
         self._next: Link | None = None
-        self.was_open = False
         self.goodbye: WaitableEvent | None = None
         """Set when the handlers of the end are done; there while they run."""
         self.settled = runtime.make_event()
@@ -133,146 +113,12 @@ class Link(Dispatcher):
             except Exception as error:
                 self._handler_raised(handler, error, arguments)
 
-    # --- For the transport ------------------------------------------------------------------------------
-
-    def receive_data(self, data: bytes) -> bool:
-        return super().receive_data(data) or (self._client.queue.size > 0 or bool(self._joins))
-
-    def data_to_send(self) -> bytes:
-        data = super().data_to_send()
-        if not data and (self._client.queue.size or self._joins) and self.is_usable:
-            self._fill_outbox()
-            data = super().data_to_send()
-        if not self.session.outbox.size:
-            self._left_off = self.session.messages_sent
-        return data
-
     def connection_lost(self) -> None:
         try:
             super().connection_lost()
         finally:
             self._client.forget(self)
             self.lost.set()
-
-    # --- What waits to be sent --------------------------------------------------------------------------
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether messages can be sent; its end, once it has come to be handled, is the end of that."""
-        return self.was_open and self.end is None and self.session.can_send
-
-    @property
-    def _has_more(self) -> bool:
-        return (self._client.queue.size > 0 or bool(self._joins)) and self.is_usable
-
-    def send(self, message: Message) -> None:
-        """Send ``message`` behind what waits.
-
-        Raises:
-            MessageError: it may not be sent, or is too large.
-            StateError: the outbox is full.
-        """
-        if self._client.queue.size or self._joins:
-            self.put(encode(message, self._client.format))
-        else:
-            self.session.send(message)
-            self.flush_soon()
-
-    def put(self, item: Queued) -> None:
-        """Have ``item`` sent behind what waits.
-
-        Raises:
-            MessageError: it was accepted for another wire or other limits, and cannot be sent over this one.
-            StateError: too much waits.
-        """
-        queue = self._client.queue
-        if not (queue.size or self._joins):
-            frame = self._frame_of(item)
-            if self.session.outbox.has_room_for(frame):  # so it does not wait at all
-                self.session.send_frame(frame, droppable=False)
-                self.flush_soon()
-                return
-        if queue.size + item.size > self.session.config.outbox_limit:
-            raise StateError(f"the outbox is full ({queue.size} bytes): await drain() before sending more")
-        queue.append(item)
-        self.flush_soon()
-
-    def rejoin(self, rooms: Sequence[str]) -> None:
-        """Have the client join its rooms again, in front of everything that waits."""
-        self._joins.extend(rooms)
-
-    def _fill_outbox(self) -> None:
-        """Put into the empty outbox what the transport takes at once: what is written waits no longer."""
-        outbox, queue, joins = self.session.outbox, self._client.queue, self._joins
-        limit = min(_WRITE_SIZE, self.session.config.outbox_limit)
-        while joins and (not outbox.size or outbox.size < limit - _LARGEST_JOIN):
-            self._send_waiting(Queued(Join(joins.popleft())))
-        while not joins and queue and (not outbox.size or outbox.size + queue.first().size < limit):
-            if self._send_waiting(queue.popleft()):
-                self._client.sent_from_queue()
-        if not joins and not queue:
-            self._client.queue_is_empty()
-            self._wake_caught_up()
-
-    def _send_waiting(self, item: Queued) -> bool:
-        """Send ``item``; False if that cannot be done, and then it is given up."""
-        try:
-            frame = self._frame_of(item)
-            self.session.send_frame(frame, droppable=False)
-        except MessageError as error:  # another wire or other limits than it was accepted for
-            self._client.give_up(item, error)
-            return False
-        return True
-
-    def _frame_of(self, item: Queued) -> bytes:
-        if item.format is not self.session.format:
-            item = encode(item.message, self.session.format)
-        if isinstance(item.encoded, bytes):
-            return item.encoded
-        frame: bytes = self.session.codec.encode_message(*item.encoded)  # type: ignore[union-attr]  # of WebSocket
-        return frame
-
-    @property
-    def runtime(self) -> Runtime:
-        """The loop."""
-        return self._runtime
-
-    async def ask(self, ack: str, event: str, data: object, *, timeout: float) -> Any:
-        if self._has_more:
-            until = self._runtime.now() + timeout
-            await self._runtime.wait_for(self._make_caught_up(), timeout)
-            left = until - self._runtime.now()
-            if self._has_more or left <= 0:
-                raise AckTimeout(f"{ack!r} was not asked within {timeout:g} s: earlier messages still wait")
-            if not self.is_usable:
-                raise ConnectionLost("the connection ended before the question was sent")
-            timeout = left
-        return await super().ask(ack, event, data, timeout=timeout)
-
-    async def catch_up(self) -> None:
-        """Wait until nothing is queued in front of what is sent next, or the connection has ended."""
-        while self._has_more:
-            await self._make_caught_up().wait()
-
-    async def drain(self) -> None:
-        await self.catch_up()
-        await super().drain()
-
-    def _make_caught_up(self) -> WaitableEvent:
-        if self._caught_up is None:
-            self._caught_up = self._runtime.make_event()
-        return self._caught_up
-
-    def _wake_caught_up(self) -> None:
-        if self._caught_up is not None:
-            self._caught_up.set()
-            self._caught_up = None
-
-    @property
-    def messages_lost(self) -> int:
-        """How many messages were accepted and never left, once the connection is gone."""
-        session = self.session
-        return min(session.messages_dropped, session.messages_sent - self._left_off)
 
     # --- What happens -----------------------------------------------------------------------------------
 
@@ -289,7 +135,7 @@ class Link(Dispatcher):
 
     def _on_closed(self, event: Closed) -> None:
         self.settled.set()
-        self._wake_caught_up()
+        super()._on_closed(event)
         self._client.ended(self, event)
 
     def _handle(self, event: SessionEvent) -> Deferred | None:

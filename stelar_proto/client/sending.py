@@ -11,7 +11,7 @@ from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, check_
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
 
-from .files import Progress, Source, read_all
+from .files import CHUNK_SIZE, BytesContent, Content, Progress, Source, check_size, open_source, report
 from .link import Link
 from .queue import Queued, encode
 from .reporting import ClientReporting, name_of
@@ -62,32 +62,74 @@ class ClientSending(ClientReporting):
     async def send_file(
         self, source: Source, *, event: str = "file", progress: Progress | None = None
     ) -> int:
-        """Send a file as the bytes of one event, and wait until the server has nearly read it.
+        """Send a file as the bytes of one event, and wait until most of it has left.
 
-        It is read in a thread, a piece at a time; who is cancelled learns of it when the piece is read. Without
-        a connection it is kept as every message is.
+        A large one is read in a thread while it is sent, as fast as the server takes it. It is not
+        compressed, and what is emitted meanwhile waits for its end. Without a connection, or with a hook
+        ``on_before_emit``, it is read as a whole and treated as every message is.
+
+        If it cannot be sent to its end, because this call is cancelled or reading fails, the server cannot be
+        told so: the connection is cut, and replaced like any other that breaks.
 
         Arguments:
             source: a path, bytes, or an open file, which is left open.
             event: the name of the event.
-            progress: called with the bytes read so far, and the size where that is known; plain or async.
+            progress: called with the bytes handed over to the connection so far, and their sum; plain or
+                async.
 
         Returns:
             How many bytes they were.
 
         Raises:
             OSError: the file cannot be read.
+            ConnectionLost: the connection ended in the middle of it.
             MessageError: it is larger than ``max_payload_size``, or the name breaks the rules.
-            StateError: it does not fit into the outbox; or there is no connection, and nothing is kept.
+            StateError: there is no connection, and nothing is kept.
             TypeError: it is nothing of the kind, or the file gives text.
         """
         check_event_name(event)
         runtime = self._runtime or self._make_runtime()  # threads are there before a connection is
-        content = await read_all(source, runtime, limit=self.config.max_payload_size, progress=progress)
+        limit = self.config.max_payload_size
+        async with open_source(source, runtime) as content:
+            if content.size is None:
+                content = BytesContent(await content.read_all(limit))
+            size = content.size
+            assert size is not None
+            check_size(size, limit)
+            if size <= CHUNK_SIZE or not await self._upload(event, content, size, progress):
+                size = await self._send_whole(event, content, progress)
         await self.drain()
-        self.emit_binary(event, content)
+        return size
+
+    async def _send_whole(self, event: str, content: Content, progress: Progress | None) -> int:
+        payload = await content.read_all(self.config.max_payload_size)
         await self.drain()
-        return len(content)
+        self.emit_binary(event, payload)
+        await report(progress, len(payload), len(payload))
+        return len(payload)
+
+    async def _upload(self, event: str, content: Content, size: int, progress: Progress | None) -> bool:
+        """Send ``content`` while it is read; False if that cannot be done, and then nothing was."""
+        link = self.usable_link()
+        if link is None or self._before_emit is not None or self._undecided:
+            return False
+        upload = await link.begin_upload(event, size)
+        if upload is None:
+            return False
+        try:
+            while upload.left:
+                piece = await content.read(min(upload.left, CHUNK_SIZE))
+                if not piece:
+                    raise OSError(f"the file has become shorter: {upload.left} bytes of {size} are missing")
+                await upload.wait_taken()
+                if upload.taken:
+                    await report(progress, upload.taken, size)
+                upload.put(piece)
+            await upload.wait_taken()
+        finally:
+            link.break_off(upload)
+        await report(progress, size, size)
+        return True
 
     async def send_image(
         self, source: Source, *, event: str = "image", progress: Progress | None = None

@@ -3,7 +3,7 @@
 from stelar_proto.channel import HttpResponse
 
 from .application import ServerApplication
-from .config import ServerConfig
+from .config import ServerConfig, ServerOptions
 from .context import ClientInfo, Context
 from .health import Stats
 from .hooks import HOOKS
@@ -27,5 +27,6 @@ __all__ = [
     "RateLimiter",
     "ServerApplication",
     "ServerConfig",
+    "ServerOptions",
     "Stats",
 ]

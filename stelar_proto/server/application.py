@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from logging import INFO, WARNING
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
 from stelar_proto.channel.config import check_options
@@ -24,7 +24,7 @@ from .addresses import plain_address
 from .admission import Admission
 from .announced import AnnouncedPeer
 from .background import Background, Call, Sweep
-from .config import DEFAULT_HOST, ServerConfig, is_path
+from .config import DEFAULT_HOST, ServerConfig, ServerOptions, is_path
 from .configuring import Configurable
 from .health import Counters, HealthEndpoint, Stats
 from .hooks import Hooks
@@ -54,7 +54,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         TypeError: there is no such option.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ServerOptions]) -> None:
         check_options(ServerConfig, options, type(self).__name__)
         config = ServerConfig(**options)
         Namespace.__init__(self, self, config.namespace)

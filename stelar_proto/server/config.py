@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import LoggerOption, logger_problems
@@ -40,6 +40,52 @@ _COUNTS = (
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
+
+
+class ServerOptions(TypedDict, total=False):
+    """The keywords of ``StelarServer``: see :class:`ServerConfig`."""
+
+    host: str | None
+    port: int | None
+    unix_path: str | PurePath | None
+    sock: Any
+    tcp_host: str | None
+    tcp_port: int | None
+    tcp_sock: Any
+    tcp_dialect: str
+    namespace: str
+    max_connections: int
+    max_connections_per_ip: int
+    trusted_proxies: Iterable[object]
+    proxy_protocol: bool
+    ip_tracker: IpTracker | None
+    rate_limit: RateLimit | None
+    event_rate_limits: Mapping[str, RateLimit]
+    rate_limiter: RateLimiter | None
+    max_rooms: int
+    max_rooms_per_client: int
+    max_payload_size: int
+    max_frame_size: int
+    generate_client_id: Callable[[], str] | None
+    announce_id: bool
+    heartbeat_interval: float | None
+    heartbeat_timeout: float
+    connect_timeout: float
+    close_timeout: float
+    graceful_shutdown: bool
+    shutdown_timeout: float
+    outbox_limit: int
+    slow_consumer: str
+    inbox_limit: int
+    health_endpoint: str | None
+    health_handler: HealthHandler | None
+    allowed_origins: Collection[str] | None
+    hooks: Mapping[str, Handler]
+    hook_backlog: int
+    serializer: Serializer
+    compression: CompressionOption
+    subprotocols: Sequence[str]
+    logger: LoggerOption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

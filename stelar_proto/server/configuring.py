@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from stelar_proto.messages import check_event_name
 
-from .config import ServerConfig
+from .config import ServerConfig, ServerOptions
 from .rate_limits import RateLimit
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Configurable(ABC):
         """
         return self.config
 
-    def update_config(self, **changes: Any) -> None:
+    def update_config(self, **changes: Unpack[ServerOptions]) -> None:
         """Change options, whether the server runs or not.
 
         Limits, hooks, origins and the health endpoint hold at once, for those who are connected too; times,

@@ -70,6 +70,28 @@ class Session(Channel):
     def _encode(self, message: Message) -> bytes:
         """Return the bytes of ``message``, for this peer."""
 
+    def _demand_small_payload(self, size: int) -> None:
+        if size > self.format.max_payload_size:
+            words = f"a payload of {size} bytes is over max_payload_size ({self.format.max_payload_size})"
+            raise MessageError("PAYLOAD_TOO_LARGE", words)
+
+    @abstractmethod
+    def encode_head(self, event: str, size: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """Client: return the head of a binary message whose payload follows piece by piece.
+
+        It is one frame, which nothing may interrupt.
+
+        Arguments:
+            event: its name.
+            size: bytes of the payload, 64 KiB or more.
+
+        Returns:
+            What to send first, and a function that makes each piece, in order, what to send for it.
+
+        Raises:
+            MessageError: the event's name breaks the rules, or the message is too large.
+        """
+
     @abstractmethod
     def accept(self, client_id: str) -> None:
         """Server: take the client in and tell it its id.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from stelar_proto.channel import Closed, State
-from stelar_proto.errors import FrameError, PeerError, PeerFailure, StreamEnded
-from stelar_proto.messages import Alive, Failure, Goodbye, Hello, Invalid, Message
+from stelar_proto.errors import FrameError, MessageError, PeerError, PeerFailure, StreamEnded
+from stelar_proto.messages import JSON, Alive, Binary, Failure, Goodbye, Hello, Invalid, Message
 from stelar_proto.tcp import Connection, Dialect, FrameReceived, FrameType
 from stelar_proto.tcp import Event as TcpEvent
 from stelar_proto.tcp.frames import MAX_EVENT_SIZE
 from stelar_proto.wire import TcpFormat
 from stelar_proto.ws import CloseCode, Role
+from stelar_proto.ws.close import is_sendable
 
 from .config import SessionConfig
 from .events import Event
@@ -96,7 +100,7 @@ class TcpSession(Session):
                 if kind is Goodbye:
                     self._end(Closed(CloseCode.GOING_AWAY, "Server shutting down", None))
                 elif kind is Failure:
-                    self._end(_failure(message.message))  # type: ignore[union-attr]  # kind is its type
+                    self._receive_failure(message.message)  # type: ignore[union-attr]  # kind is its type
                 elif self.state is not _CONNECTING or self.role is Role.SERVER or kind in (Hello, Alive):
                     self._deliver(message, events)
                 else:
@@ -120,6 +124,11 @@ class TcpSession(Session):
         )
         self._end(Closed(CloseCode.PROTOCOL_ERROR, "", PeerError(words, code="OTHER_DIALECT")))
 
+    def _receive_failure(self, words: str) -> None:
+        """The peer ends the conversation and says why: as a close frame does, unless it never began."""
+        code, reason = _read_close(words)
+        self._end(Closed(code, reason, PeerFailure(reason) if self.state is _CONNECTING else None))
+
     def _receive_end(self, error: PeerError | None) -> None:
         if isinstance(error, FrameError):
             self._end(Closed(_CLOSE_CODES.get(error.code, 1002), error.code, error))
@@ -136,6 +145,15 @@ class TcpSession(Session):
     def _encode(self, message: Message) -> bytes:
         return self._payloads.encode_frame(message)
 
+    def encode_head(self, event: str, size: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+        frame = self._payloads.encode_frame(Binary(event, b""))
+        self._demand_small_payload(size)
+        whole, limit = len(frame) + size, self._payloads.max_frame_size
+        if whole > limit:
+            words = f"a frame of {whole} bytes ({size} of them payload); the limit is {limit} bytes"
+            raise MessageError("FRAME_TOO_LARGE", words)
+        return whole.to_bytes(4) + frame[4:], bytes  # the length is all that differs
+
     def _ping(self) -> None:
         self.codec.send_frame(FrameType.PING)
         self._flush_codec()
@@ -143,7 +161,13 @@ class TcpSession(Session):
     def _say_goodbye(self, code: int, reason: str) -> None:
         self._goodbye = Closed(code, reason, None)
         if code not in _ORDERLY:
-            self._fail(reason)
+            words = _close_words(code, reason)
+            # Deployed npm peers show the words to people; and a part of an object says nothing.
+            is_plain = (
+                self._payloads.dialect is Dialect.NPM
+                or len(words.encode("utf-8", "replace")) > self._max_words
+            )
+            self._fail(reason if is_plain else words)
         elif self.role is Role.SERVER:
             self.codec.disconnect()
         else:
@@ -160,7 +184,18 @@ class TcpSession(Session):
         self._flush_codec()
 
 
-def _failure(message: str) -> Closed:
-    """What an Error frame amounts to: the peer ends the conversation and says why."""
-    code = _CLOSE_CODES.get(message, CloseCode.POLICY_VIOLATION)
-    return Closed(code, message, PeerFailure(message))
+def _close_words(code: int, reason: str) -> str:
+    """Return what says ``code`` and ``reason`` in an Error frame: the reason, where that means the code."""
+    if _read_close(reason) == (code, reason):
+        return reason
+    return JSON.dumps({"code": code, "message": reason})
+
+
+def _read_close(words: str) -> tuple[int, str]:
+    """Return the code and the reason that the words of an Error frame stand for."""
+    if words.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            match JSON.loads(words):
+                case {"code": int(code), "message": str(reason)} if is_sendable(code):
+                    return code, reason
+    return int(_CLOSE_CODES.get(words, CloseCode.POLICY_VIOLATION)), words

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from stelar_proto import ws
 from stelar_proto.channel import Closed, State, WebSocketChannel
-from stelar_proto.messages import Hello, Message
+from stelar_proto.messages import Binary, Hello, Message
 from stelar_proto.wire import WebSocketFormat
 
 from .compression import CompressingFormat
@@ -119,3 +119,9 @@ class WebSocketSession(WebSocketChannel, Session):
             return self.format.encode_frame(message)
         opcode, payload = self._envelope.encode(message)
         return self.codec.encode_message(opcode, payload)
+
+    def encode_head(self, event: str, size: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+        _, header = self._envelope.encode(Binary(event, b""))
+        self._demand_small_payload(len(header) + size)
+        head, mask_piece = self.codec.encode_head(ws.Opcode.BINARY, len(header) + size)
+        return head + mask_piece(header), mask_piece

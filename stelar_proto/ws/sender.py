@@ -11,7 +11,7 @@ from collections.abc import Callable
 from stelar_proto.errors import StateError
 
 from .compression import CompressingEncoder, Deflater
-from .frames import MaskingEncoder, Opcode, encode_frame
+from .frames import FIN, MASKED, MaskingEncoder, Opcode, apply_mask, encode_frame
 from .messages import BytesLike, encode_text, to_bytes, to_control_payload
 from .state import Role, State
 
@@ -142,6 +142,34 @@ class Sender:
         if self.state is not _OPEN or self._part_type is not None:
             self._demand_between_messages()
         return self._encode_message(opcode, payload)
+
+    def encode_head(self, opcode: int, size: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """Client: return the head of a message whose payload follows piece by piece; for an embedder, too.
+
+        The frame is never compressed. Until its last piece was sent, nothing else may be.
+
+        Arguments:
+            opcode: as above.
+            size: bytes of the whole payload, 64 KiB or more.
+
+        Returns:
+            The head, and a function that masks each piece of the payload, in order.
+
+        Raises:
+            StateError: as above.
+        """
+        self._demand_between_messages()
+        assert self.role is Role.CLIENT
+        assert size >= 0x10000, "a shorter length is written otherwise"
+        key = self._encode_frame(opcode, b"")[2:]  # an empty frame is the shortest head, and a key
+        masked = 0
+
+        def mask_piece(piece: bytes) -> bytes:
+            nonlocal masked
+            phase, masked = masked, masked + len(piece)
+            return apply_mask(piece, key, phase)
+
+        return bytes((FIN | opcode, MASKED | 127)) + size.to_bytes(8) + key, mask_piece
 
     def ping(self, payload: BytesLike = b"") -> None:
         """Send a ping of up to 125 bytes; the peer answers with the same payload."""

@@ -118,8 +118,11 @@ class RawWebSocketServer(RawServer):
         assert length & 0x80, "a client masks"
         if size == 126:
             size = int.from_bytes(self._take(2), "big")
-        mask = self._take(4)
-        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(self._take(size)))
+        elif size == 127:
+            size = int.from_bytes(self._take(8), "big")
+        mask, masked = self._take(4), self._take(size)
+        key = mask * (size // 4 + 1)
+        payload = (int.from_bytes(masked) ^ int.from_bytes(key[:size])).to_bytes(size)
         match first:
             case 0x82:
                 header, _, payload = payload.partition(b"\0")

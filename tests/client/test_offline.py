@@ -325,7 +325,7 @@ def test_a_room_whose_name_is_too_large_for_the_next_connection_is_given_up(hous
 
 
 def test_many_rooms_are_joined_as_fast_as_the_server_reads(house: House) -> None:
-    client = persistent(house, outbox_limit=3000)
+    client = persistent(house, outbox_limit=3000, queue_rate=None)
     names = [f"{number:03}{'x' * 240}" for number in range(50)]
     for name in names:
         client.join_room(name)
@@ -338,3 +338,98 @@ def test_many_rooms_are_joined_as_fast_as_the_server_reads(house: House) -> None
         client.emit("y", "z" * 3000)
     server.stream.read_on()
     assert server.heard() == [*(("event", "join-room", name) for name in names), ("event", "x", None)]
+
+
+# --- No faster than a server takes it -----------------------------------------------------------------------
+
+
+def received(server: RawServer) -> list[int]:
+    return [entry[2] for entry in server.heard() if entry[1] == "n"]
+
+
+def test_what_waited_is_sent_at_its_pace_the_rooms_among_it(house: House) -> None:
+    client = persistent(house, queue_rate=10, message_queue_size=1000)
+    for number in range(25):
+        client.emit("n", number)
+    for room in "abc":
+        client.join_room(room)
+    server = house.connect(client)
+    assert [entry[1] for entry in server.heard()] == ["join-room"] * 3 + ["n"] * 7
+    house.loop.advance(0.09)
+    assert server.heard() == []
+    house.loop.advance(0.02)
+    assert received(server) == [7]
+    house.loop.advance(1.0)
+    assert received(server) == list(range(8, 18))
+    assert client.get_queue_size() == 7
+    house.loop.advance(10)
+    assert received(server) == list(range(18, 25))
+
+
+def test_what_is_emitted_meanwhile_waits_its_turn_and_costs_those_in_front_nothing(house: House) -> None:
+    """However much is emitted, what waited is soon over."""
+    client = persistent(house, queue_rate=2)
+    for number in range(6):
+        client.emit("n", number)
+    server = house.connect(client)
+    assert received(server) == [0, 1]
+    for number in range(6, 106):
+        client.emit("n", number)
+    house.loop.run_until_idle()
+    assert received(server) == list(range(2, 102))
+    house.loop.advance(2)
+    assert received(server) == list(range(102, 106))
+    client.emit("n", 106)
+    house.loop.run_until_idle()
+    assert received(server) == [106]
+
+
+def test_a_request_and_drain_wait_for_what_is_in_front_of_them(house: House) -> None:
+    client = persistent(house, queue_rate=1)
+    for number in range(3):
+        client.emit("n", number)
+    server = house.connect(client)
+    request = house.start(client.request("sum", timeout=5))
+    draining = house.start(client.drain())
+    house.loop.advance(1.9)
+    assert received(server) == [0, 1]
+    assert not draining.is_done
+    house.loop.advance(0.2)
+    assert [entry[1] for entry in server.heard()] == ["n", "sum"]
+    assert draining.is_done
+    house.loop.advance(2)
+    assert not request.is_done
+    house.loop.advance(1)
+    with pytest.raises(AckTimeout):
+        request.result()
+
+
+def test_a_pace_ends_with_its_connection_and_begins_anew_with_the_next(house: House) -> None:
+    client = persistent(house, queue_rate=2)
+    for number in range(10):
+        client.emit("n", number)
+    server = house.connect(client)
+    assert received(server) == [0, 1]
+    server.stream.reset()
+    assert client.get_queue_size() == 8
+    server = reconnect(house)
+    assert received(server) == [2, 3]
+    client.update_options(queue_rate=None)
+    server.stream.reset()
+    house.loop.advance(1)  # the second wait is longer
+    assert received(reconnect(house)) == list(range(4, 10))
+    assert client.get_messages_dropped() == 0
+
+
+def test_a_server_that_does_not_read_holds_up_the_pace_too(house: House) -> None:
+    client = persistent(house, queue_rate=2)
+    for number in range(4):
+        client.emit("n", number)
+    connecting, server = house.dial(client)
+    server.open()
+    server.stream.stop_reading()
+    connecting.result()
+    house.loop.advance(5)
+    server.stream.read_on()
+    assert received(server) == [0, 1, 2, 3]
+    assert client.get_queue_size() == 0

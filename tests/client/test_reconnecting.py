@@ -12,6 +12,7 @@ from stelar_proto.errors import ConnectError, ConnectionLost, HandlerError, Peer
 from tests.client.house import SERVERS, House, RawServer
 from tests.support.memory import VirtualClient
 from tests.support.virtual import Cancelled, VirtualEvent
+from tests.support.wires import frame
 
 LOCAL = ("connect", "disconnect", "reconnecting", "reconnect_failed", "error")
 
@@ -180,17 +181,20 @@ def test_a_delay_that_makes_no_sense_is_not_waited_for(
 
 
 @pytest.mark.parametrize("code", [1012, 1013])
-def test_a_server_that_restarts_is_given_time(code: int) -> None:
-    house = House("ws")
+def test_a_server_that_restarts_is_given_time(house: House, code: int) -> None:
     client = persistent(house)
     server = house.connect(client)
-    server.stream.send(b"\x88\x02" + code.to_bytes(2, "big"))
+    if house.wire == "ws":
+        server.stream.send(b"\x88\x06" + code.to_bytes(2, "big") + b"wait")
+    else:
+        server.stream.send(frame(10, "error", b'{"code":%d,"message":"wait"}' % code))
     server.stream.end()
+    assert house.log == [("connect",), ("disconnect", code, "wait"), ("reconnecting", 1)]
+    assert client.get_last_error() is None
     house.loop.advance(4.9)
     assert len(house.streams) == 1
     house.loop.advance(25.1)
     assert len(house.streams) == 2
-    house.close()
 
 
 def respond(house: House, status: str, *headers: str) -> None:

@@ -1,7 +1,8 @@
 """The grid: every test of this folder runs on asyncio, uvloop and trio over sockets, most over both wires.
 
 Each also runs in memory and virtual time, if it gets its servers and clients from ``world``, its bare streams
-from ``raw_connection`` and ``world.raw_server``. What needs more, as TLS does, is marked ``sockets``.
+from ``raw_connection`` and ``world.raw_server``. What needs more, as TLS does, is marked ``sockets``; what
+takes long and shows nothing of sockets, ``virtual_time``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if not (item.get_closest_marker("sockets") and is_in_memory(item))]
+    items[:] = [item for item in items if runs(item)]
+
+
+def runs(item: Any) -> bool:
+    return not item.get_closest_marker("sockets" if is_in_memory(item) else "virtual_time")
 
 
 def is_in_memory(item: Any) -> bool:

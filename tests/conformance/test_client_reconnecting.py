@@ -316,6 +316,28 @@ async def test_rooms_are_joined_again_before_the_queue_is_sent(world: World, wir
         assert speaker.is_connected()
 
 
+@pytest.mark.virtual_time
+@pytest.mark.feature("client: queue_rate", "client: message_queue_size", "rate_limit")
+async def test_what_waited_is_within_the_limits_that_servers_have_by_default(world: World, wire: str) -> None:
+    server = world.package.StelarServer(port=0, tcp_port=0, network=world.network)
+    got, joined = Inbox(), Inbox()
+    server.on("n", lambda ctx: got(ctx.data))
+    async with world.conversation(server=server):
+        client = world.package.StelarClient(url_of(server, wire), network=world.network)
+        client.on("joined-room", joined)
+        client.on("connect", lambda: client.emit("n", 100))
+        client.join_room("a")
+        for number in range(100):
+            client.emit("n", number)
+        async with client:
+            for number in range(101, 140):
+                client.emit("n", number)
+            assert await joined.next() == "a"
+            assert await got.take(140) == list(range(140))
+            assert client.is_connected()
+            assert client.get_messages_dropped() == server.get_stats().rate_limited_messages == 0
+
+
 @pytest.mark.feature("client: request")
 async def test_requests_in_flight_end_with_the_connection(world: World, wire: str) -> None:
     async with world.conversation(shutdown_timeout=0.1) as (server,):

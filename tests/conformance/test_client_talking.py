@@ -289,6 +289,55 @@ async def test_files_are_sent_whatever_they_come_from(world: World, wire: str, t
             await client.send_file(tmp_path / "nothing")
 
 
+@pytest.mark.feature("client: send_file")
+async def test_a_large_file_leaves_piece_by_piece_and_nothing_comes_in_between(
+    world: World, wire: str
+) -> None:
+    async with world.conversation(wire) as (server, client):
+        got = Inbox()
+        server.on_all(lambda ctx: got((ctx.event, ctx.data)))
+        server.on_ack("echo", lambda ctx: ctx.data)
+        content = bytes(range(256)) * 4096
+        told = []
+
+        async def progress(done: int, size: int) -> None:
+            told.append((done, size))
+            client.emit("done", done)
+            if done < size:
+                server.broadcast("ping-pong", {})  # the other way is free
+            await anyio.lowlevel.checkpoint()
+
+        client.emit("before")
+        assert await client.send_file(content, progress=progress) == len(content)
+        assert await client.request("echo", "behind") == "behind"
+        steps = [(step * len(content) // 4) for step in range(1, 5)]
+        assert told == [(done, len(content)) for done in steps]
+        done = [("done", done) for done in steps]
+        assert await got.take(6) == [("before", None), ("file", content), *done]
+
+
+@pytest.mark.feature("client: send_file", "client: reconnection")
+async def test_a_file_that_is_not_sent_to_its_end_ends_its_connection_only(world: World, wire: str) -> None:
+    async with world.conversation() as (server,):
+        got = Inbox()
+        server.on_all(lambda ctx: got((ctx.event, ctx.data)))
+        client = world.client(server, wire, reconnection=True, reconnection_delay=0.01)
+        ended = inbox_of(client, "disconnect")
+        async with client:
+            with anyio.CancelScope() as scope:
+
+                async def progress(done: int, size: int) -> None:
+                    client.emit("meanwhile", done)
+                    scope.cancel()
+                    await anyio.sleep_forever()
+
+                await client.send_file(bytes(2_000_000), progress=progress)
+            assert scope.cancelled_caught
+            assert await ended.next() == (1006, "a file could not be sent to its end")
+            assert await got.next() == ("meanwhile", 256 * 1024)
+            assert client.get_messages_dropped() == 0
+
+
 @pytest.mark.feature("client: max_payload_size", "client: max_frame_size")
 async def test_a_server_that_sends_too_much_is_left(world: World, wire: str) -> None:
     async with world.conversation() as (server,):
@@ -339,7 +388,8 @@ async def test_options_may_change_and_are_checked_first(world: World, wire: str)
             assert (before.ack_timeout, client.get_options().ack_timeout) == (5.0, 0.02)
             with pytest.raises(AckTimeout):
                 await client.request("never")
-            for changes in ({"ack_timeout": -1}, {"no_such_option": 1}, {"reconnection_attempts": 0}):
+            wrong: Any = ({"ack_timeout": -1}, {"no_such_option": 1}, {"reconnection_attempts": 0})
+            for changes in wrong:
                 with pytest.raises(ValueError, match=r"must be|there is no option"):
                     client.update_options(**changes)
             assert client.get_options().ack_timeout == 0.02

@@ -212,9 +212,21 @@ async def test_the_server_disconnects_a_client_behind_what_it_sent(world: World,
         last, ended = inbox_of(client, "last"), inbox_of(client, "disconnect")
         client.emit("leave")
         assert await last.take(100) == list(range(100))
-        code, reason = await ended.next()
-        assert reason == "that is all"
-        assert code == (4000 if wire == "ws" else 1008)
+        assert await ended.next() == (4000, "that is all")
+
+
+@pytest.mark.parametrize("end", [(1008, "Rate limit exceeded"), (1013, "later"), (4999, "{}")])
+@pytest.mark.feature("ctx.disconnect", "client: disconnect", "client: error")
+async def test_a_server_that_sends_a_client_away_is_heard_alike_on_both_wires(
+    world: World, wire: str, end: tuple[int, str]
+) -> None:
+    async with world.conversation(wire) as (server, client):
+        server.on("leave", lambda ctx: ctx.disconnect(*end))
+        errors, ended = inbox_of(client, "error"), inbox_of(client, "disconnect")
+        client.emit("leave")
+        assert await ended.next() == end
+        assert errors.waiting == 0
+        assert client.get_last_error() is None
 
 
 async def test_nobody_listening_is_a_connect_error_with_the_address(world: World, wire: str) -> None:

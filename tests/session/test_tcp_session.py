@@ -208,11 +208,19 @@ def test_a_client_parts_by_ending_its_stream(code: int) -> None:
 
 
 @pytest.mark.parametrize("role", [SERVER, CLIENT])
-@pytest.mark.parametrize(("code", "reason"), [(1008, "Rate limit exceeded"), (4000, "that is all")])
-def test_any_other_end_is_an_error_frame_with_the_reason(role: object, code: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason", "words"),
+    [
+        (1008, "Rate limit exceeded", b"Rate limit exceeded"),
+        (4000, "that is all", b'{"code":4000,"message":"that is all"}'),
+    ],
+)
+def test_any_other_end_is_an_error_frame_with_the_reason(
+    role: object, code: int, reason: str, words: bytes
+) -> None:
     session = open_session("tcp", SERVER if role is SERVER else CLIENT)
     session.close(code, reason, 1)
-    assert said(session) == tcp_error(reason.encode())
+    assert said(session) == tcp_error(words)
     assert session.wants_eof
     # What the peer says to that changes nothing about what we ended with.
     session.receive_data(PING["tcp"], 2)
@@ -308,8 +316,62 @@ def test_an_error_frame_ends_the_session_with_the_words(words: bytes, code: int)
     for role in (SERVER, CLIENT):
         session = open_session("tcp", role)
         events = session.receive_data(tcp_error(words) + tcp_error(b"more"), 1)
-        assert ending(events) == (code, words.decode(), PeerFailure)
+        assert ending(events) == (code, words.decode(), None)
         assert said(session) == b""
+
+
+@table(
+    ("code", "reason", "words"),
+    [
+        (1008, "Rate limit exceeded", b"Rate limit exceeded"),
+        (1009, "FRAME_TOO_LARGE", b"FRAME_TOO_LARGE"),
+        (1008, "FRAME_TOO_LARGE", b'{"code":1008,"message":"FRAME_TOO_LARGE"}'),
+        (1013, "", b'{"code":1013,"message":""}'),
+        (4999, "{ñ}", '{"code":4999,"message":"{ñ}"}'.encode()),
+        (1008, "{", b"{"),
+        (1008, "[1]", b"[1]"),
+        (
+            1008,
+            '{"code":1013,"message":"x"}',
+            rb'{"code":1008,"message":"{\"code\":1013,\"message\":\"x\"}"}',
+        ),
+    ],
+)
+def test_a_close_code_that_the_words_do_not_stand_for_is_said_beside_them(
+    code: int, reason: str, words: bytes
+) -> None:
+    for role, other in ((SERVER, CLIENT), (CLIENT, SERVER)):
+        session = open_session("tcp", role)
+        session.close(code, reason, 1)
+        data = said(session)
+        assert data == tcp_error(words)
+        assert ending(open_session("tcp", other).receive_data(data, 1)) == (code, reason, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '{"code":1006,"message":"x"}',
+        '{"code":1013}',
+        '{"code":1013,"message":1}',
+        '{"code":"1013","message":"x"}',
+        '{"code":true,"message":"x"}',
+        '{"code":1013.0,"message":"x"}',
+        '{"code":1013,"message":"x"',
+        "{" * 5000,
+        '{"a":' * 100_000,
+    ],
+)
+def test_whatever_else_an_error_frame_says_are_words(words: str) -> None:
+    session = open_session("tcp", CLIENT)
+    assert ending(session.receive_data(tcp_error(words.encode()), 1)) == (1008, words, None)
+
+
+def test_npm_peers_and_frames_that_are_too_short_get_the_words_alone() -> None:
+    for options, cut in (({"tcp_dialect": Dialect.NPM}, "Restarting"), ({"max_frame_size": 20}, "Restarti")):
+        session = open_session("tcp", SERVER, **options)
+        session.close(1012, "Restarting", 1)
+        assert said(session)[12:] == cut.encode()
 
 
 def test_what_came_in_front_of_a_disconnect_or_a_fault_can_still_be_answered() -> None:

@@ -155,6 +155,7 @@ CLIENT_OPTIONS = {
     "client: max_reconnection_delay": "of any attempt",
     "client: custom_reconnect_delay": "the application's own delays",
     "client: message_queue_size": "messages kept while there is no connection",
+    "client: queue_rate": "how many of them a second are sent when there is one",
     "client: heartbeat_interval": "a server that has gone silent is noticed",
     "client: connect_timeout": "for name, proxy, connection, TLS, redirects and handshake together",
     "client: proxy": "an HTTP proxy, by its URL or the environment, on both wires",
