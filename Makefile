@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 # All processors take part; PYTEST_ARGS="-x tests/ws" runs what it names, in one process.
 PYTEST_ARGS ?= -n auto --dist worksteal
 # The tests that need no event loop and no socket.
-PURE := $(addprefix tests/,test_buffer.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
+PURE := $(addprefix tests/,test_buffer.py test_errors.py test_messages.py test_proxy_protocol.py test_wire.py test_wire_tcp.py \
 	test_wire_transcript.py test_wire_websocket.py ws tcp channel plain session server client demo support testing)
 
 .PHONY: demo test check features cover compliance compliance-full fuzz bench clean

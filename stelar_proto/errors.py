@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from .ws.http1 import Response
 
 
+def printable(text: str) -> str:
+    """Return the words of a peer for a line of a log or a terminal: what cannot be printed is escaped.
+
+    Line ends would begin a line that we did not write, and marks of direction reorder the one that we did.
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 class StelarError(Exception):
     """The root of every error that this project raises or reports."""
 
@@ -56,13 +64,13 @@ class PeerError(StelarError):
 
     Attributes:
         code: the machine-readable name of the mistake, for example ``FRAME_TOO_LARGE``.
-        reason: one sentence for people.
+        reason: one sentence for people; it may be the peer's own. The error's text is that, escaped.
     """
 
     code: str = "PEER_ERROR"
 
     def __init__(self, reason: str, *, code: str | None = None) -> None:
-        super().__init__(reason)
+        super().__init__(printable(reason))
         self.reason = reason
         if code is not None:
             self.code = code
@@ -221,7 +229,7 @@ class RemoteError(StelarError):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
+        super().__init__(printable(f"{code}: {message}"))
         self.code = code
         self.message = message
 
@@ -278,7 +286,7 @@ class ConnectionClosed(StelarError):
         self.received = received
         self.sent = sent
         self.error = error
-        words = f": {reason}" if reason else ""
+        words = f": {printable(reason)}" if reason else ""
         cause = f" ({error})" if error is not None else ""
         super().__init__(f"the connection is closed, {code}{words}{cause}")
 

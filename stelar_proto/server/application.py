@@ -14,7 +14,7 @@ from typing import Any, overload
 from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
 from stelar_proto.channel.config import check_options
 from stelar_proto.channel.logs import choose_logger
-from stelar_proto.errors import SlowConsumer
+from stelar_proto.errors import SlowConsumer, printable
 from stelar_proto.session import CompressingFormat, Deferred, TcpSession, WebSocketSession
 from stelar_proto.session.arguments import register
 from stelar_proto.wire import TcpFormat, WebSocketFormat
@@ -299,7 +299,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
             level = WARNING if isinstance(end.error, SlowConsumer) else INFO
             self.logger.log(level, "%s: connection ended: %s", who, end.error, extra=extra)
         elif peer.is_admitted:
-            self.logger.info("client %s left: %d %s", who, end.code, end.reason, extra=extra)
+            self.logger.info("client %s left: %d %s", who, end.code, printable(end.reason), extra=extra)
         if peer.is_admitted:
             peer.left_rooms = tuple(peer.rooms)
             peer.namespace.hub.remove(peer)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stelar_proto.channel import Channel, Closed, State
-from stelar_proto.errors import ConnectionLost, MessageError, SlowConsumer, StateError
+from stelar_proto.errors import ConnectionLost, MessageError, SlowConsumer, StateError, printable
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
 from stelar_proto.ws import Role
@@ -236,5 +236,5 @@ class Session(Channel):
         if self.state is State.CLOSED:
             return
         super()._end(end)
-        reason = f" ({end.error or end.reason})" if end.error or end.reason else ""
+        reason = f" ({end.error or printable(end.reason)})" if end.error or end.reason else ""
         self.acks.fail_all(ConnectionLost(f"the connection ended before the answer came{reason}"))
