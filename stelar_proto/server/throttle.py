@@ -1,7 +1,7 @@
 """What happens to each message of a client before it is handled: it is counted, and may be one too many.
 
-Events, binary events, requests, joins, leaves and messages that break the rules cost one each. Signs of life
-and answers to the server's own requests cost nothing: they are few, or the server asked for them.
+Events, binary events, requests, joins, leaves, messages that break the rules and answers that nobody asked
+for cost one each. Signs of life cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from logging import Logger
 from typing import TYPE_CHECKING
 
 from stelar_proto.channel.handlers import FAULTS, is_awaitable
-from stelar_proto.messages import AckRequest, Invalid, Join, Leave
+from stelar_proto.messages import AckError, AckRequest, AckResponse, Invalid, Join, Leave
 from stelar_proto.session import Deferred
 from stelar_proto.session import Event as SessionEvent
 
@@ -36,7 +36,7 @@ def costly_name(event: SessionEvent) -> str | None:
             return "join-room"
         case Leave():
             return "leave-room"
-        case Invalid():
+        case Invalid() | AckResponse() | AckError():  # an answer that was asked for does not come here
             return ""
     return None
 

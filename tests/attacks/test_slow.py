@@ -150,3 +150,22 @@ async def test_bytes_that_are_no_messages_keep_a_client_alive_and_cost_nothing_e
         assert len(siege.server.get_clients()) == 3
         siege.server.broadcast("news", 1)
         assert await read_exactly(idle, 2) == b"\x81\x19"
+
+
+async def test_pings_whose_answers_are_not_read_end_at_the_outbox(world: World, wire: str) -> None:
+    """Costs ``outbox_limit``, then the connection; a WARNING and ``dropped_messages`` tell."""
+    async with besieged(world, outbox_limit=64 * 1024) as siege, intruder(siege, wire) as deaf:
+        ping = frame(2, "", b"") if wire == "tcp" else b"\x89\xfd\0\0\0\0" + b"x" * 125
+        async with anyio.create_task_group() as tasks:
+
+            async def flood() -> None:
+                for _ in range(1000):
+                    await deaf.send(ping * 200)
+                    await anyio.lowlevel.checkpoint()
+
+            tasks.start_soon(flood)
+            await siege.honest_are_served()
+            assert (await siege.ends.next())[0] == 1006
+            tasks.cancel_scope.cancel()
+        await siege.only_the_honest_are_left()
+        assert siege.server.get_stats().dropped_messages > 0

@@ -77,11 +77,20 @@ def test_without_a_limit_everything_passes(house: House, wire: str) -> None:
     assert house.server.get_stats().rate_limiter_entries == 0
 
 
-@pytest.mark.parametrize("kind", ["event", "binary", "request", "join", "leave", "invalid"])
+@pytest.mark.parametrize(
+    "kind", ["event", "binary", "request", "join", "leave", "invalid", "answer", "error"]
+)
 def test_every_message_costs_one(house: House, wire: str, kind: str) -> None:
     house.serve(rate_limit=RateLimit(2, 1))
     client = house.connect(wire)
-    broken = masked(1, b"[]") if wire == "ws" else frame(0, "x", b"no json")
+    error = {"code": "X", "message": "x"}
+    unasked = {"event": "a", "data": 1, "_isAck": True}
+    if wire == "ws":
+        broken, answer = masked(1, b"[]"), masked(1, to_json(unasked))
+        error_answer = masked(1, to_json({**unasked, "_error": error}))
+    else:
+        broken, answer = frame(0, "x", b"no json"), frame(5, "a", b"1")
+        error_answer = frame(10, "a", to_json(error))
     message = {
         "event": client.event("x"),
         "binary": client.binary("x", b"\0"),
@@ -89,6 +98,8 @@ def test_every_message_costs_one(house: House, wire: str, kind: str) -> None:
         "join": client.room("join", "r"),
         "leave": client.room("leave", "r"),
         "invalid": broken,
+        "answer": answer,
+        "error": error_answer,
     }[kind]
     client.stream.send(message * 2)
     client.heard()
@@ -98,16 +109,14 @@ def test_every_message_costs_one(house: House, wire: str, kind: str) -> None:
     assert client.heard()[-1] == end_of(wire)
 
 
-def test_signs_of_life_and_answers_cost_nothing(house: House, wire: str) -> None:
+def test_signs_of_life_cost_nothing(house: House, wire: str) -> None:
     house.serve(rate_limit=RateLimit(1, 1))
     seen, client = collect(house), house.connect(wire)
     if wire == "ws":
-        answer = masked(1, to_json({"event": "a", "data": 1, "_isAck": True}))
         alive = [masked(9, b""), masked(10, b""), masked(1, to_json({"event": "pong", "data": 5}))]
     else:
-        answer = frame(5, "a", b"1")
         alive = [frame(2, "", b""), frame(3, "", b"")]
-    client.stream.send(b"".join([answer, *alive]) * 50 + client.event("x", 1))
+    client.stream.send(b"".join(alive) * 50 + client.event("x", 1))
     assert seen == [1]
     assert [heard for heard in client.heard() if heard[0] == "closed"] == []
 
