@@ -66,18 +66,25 @@ class Listening(SystemLifecycle[P]):
         while True:
             for _ in range(_ACCEPTS_PER_TURN):  # of those that wait already; it does not yield by itself
                 try:
-                    connection, _address = await loop.sock_accept(listener.socket)
+                    connection, address = await loop.sock_accept(listener.socket)
                 except OSError as error:
                     await asyncio.sleep(self.accept_failed(error))
                 else:
-                    runtime.start_task(self._take_in(kind, connection, runtime))
+                    runtime.start_task(self._take_in(kind, connection, address, runtime))
             await asyncio.sleep(0)
 
-    async def _take_in(self, kind: str, connection: socket.socket, runtime: AsyncioRuntime) -> None:
+    async def _take_in(
+        self, kind: str, connection: socket.socket, address: object, runtime: AsyncioRuntime
+    ) -> None:
         context, config = self._tls.context, self.config
+        end_handshake = self._begin_handshake(address)
+        if end_handshake is None:
+            connection.close()
+            return
         keep_unsent_here(connection)
 
         def attach(protocol: EndpointProtocol) -> Endpoint | None:
+            end_handshake()
             # A connection whose TLS handshake was under way when the server stopped comes too late.
             return self.connected(kind, protocol) if self._runtime is runtime else None
 
@@ -91,6 +98,8 @@ class Listening(SystemLifecycle[P]):
             )
         except OSError as error:
             self.logger.info("the TLS handshake failed: %s", error)
+        finally:
+            end_handshake()
 
     async def serve_forever(self) -> None:
         """Serve until :meth:`stop` is called, SIGINT or SIGTERM comes, or this is cancelled; then stop.

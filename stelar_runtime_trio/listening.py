@@ -69,20 +69,29 @@ class Listening(SystemLifecycle[P]):
             try:
                 while True:
                     try:
-                        connection, _address = await accepting.accept()
+                        connection, address = await accepting.accept()
                     except OSError as error:
                         await trio.sleep(self.accept_failed(error))
                     else:
                         stream = trio.SocketStream(connection)
                         keep_unsent_here(connection)  # behind trio, which would have it stricter
-                        runtime.nursery.start_soon(self._take_in, kind, runtime, stream)
+                        runtime.nursery.start_soon(self._take_in, kind, runtime, stream, address)
             finally:
                 listener.close()
 
     @trio.lowlevel.enable_ki_protection
-    async def _take_in(self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream) -> None:
+    async def _take_in(
+        self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream, address: object
+    ) -> None:
         opened_at = runtime.now()
-        stream = await self._secure(plain, opened_at + self.config.connect_timeout)
+        end_handshake = self._begin_handshake(address)
+        if end_handshake is None:
+            await trio.aclose_forcefully(plain)
+            return
+        try:
+            stream = await self._secure(plain, opened_at + self.config.connect_timeout)
+        finally:
+            end_handshake()
         if stream is not None:
             transport = StreamTransport(runtime, stream, opened_at)
             await transport.run(partial(self.connected, kind))

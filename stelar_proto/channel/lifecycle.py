@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from logging import Logger
 from types import TracebackType
@@ -127,6 +127,13 @@ class Lifecycle(ABC, Generic[P]):
             self._accept_reported_at = now
             self.logger.error("connections have to wait, they cannot be accepted: %s", error)
         return _ACCEPT_PAUSE
+
+    def begin_handshake(self, ip: str) -> Callable[[], object] | None:
+        """A TLS handshake is to begin with a peer at ``ip``; return what to call when it is over.
+
+        None: there are too many connections from there, and this one is to be cut.
+        """
+        return lambda: None
 
     def handle_deadlines(self) -> None:
         """The timer that :meth:`Runtime.set_timer` was asked for has come."""

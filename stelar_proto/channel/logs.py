@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from logging import Logger
+from logging import Logger, LogRecord, NullHandler
 from typing import TypeAlias
 
 LoggerOption: TypeAlias = Logger | str | None
 """A logger, the name of a level for the library's own one, or None for that one as it is configured."""
 
 
+class SafeLogger(Logger):
+    """Reports to another logger, and never raises: a full disk, or a handler that is wrong, ends nothing.
+
+    What goes wrong is said on standard error, as the handlers of the standard library say it, unless
+    ``logging.raiseExceptions`` is off.
+
+    Arguments:
+        target: the logger.
+    """
+
+    def __init__(self, target: Logger) -> None:
+        super().__init__(target.name)
+        self.target = target
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - its name in the standard library
+        return self.target.isEnabledFor(level)
+
+    def handle(self, record: LogRecord) -> None:
+        try:
+            self.target.handle(record)
+        except Exception:
+            _teller.handleError(record)
+
+
+_teller = NullHandler()
+
+
 def choose_logger(option: LoggerOption, name: str) -> Logger:
-    """Return the logger to report to.
+    """Return the logger to report to, which never raises.
 
     Arguments:
         option: what the application said; the name of a level sets the level of the library's own logger.
         name: of that one.
     """
     if isinstance(option, Logger):
-        return option
+        return SafeLogger(option)
     logger = logging.getLogger(name)
     if option is not None:
         logger.setLevel(option.upper())
-    return logger
+    return SafeLogger(logger)
 
 
 def logger_problems(option: object) -> Iterator[str]:

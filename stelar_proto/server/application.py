@@ -244,6 +244,9 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         peer.flush_soon()
         return peer
 
+    def begin_handshake(self, ip: str) -> Callable[[], object] | None:
+        return self.gate.begin_handshake(ip)
+
     async def _end(self, runtime: Runtime) -> None:
         try:
             await self._background.settle(_SETTLE_TIME)

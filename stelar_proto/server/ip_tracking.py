@@ -7,13 +7,14 @@ counted until its stream is gone, whatever happened in between.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from stelar_proto.channel.handlers import FAULTS
 from stelar_proto.session import Deferred
 from stelar_proto.ws import Request
 
-from .addresses import client_address, is_within, parse_address
+from .addresses import client_address, is_within, parse_address, plain_address
 from .background import Background, outcome
 
 if TYPE_CHECKING:
@@ -113,6 +114,27 @@ class Gate:
         self._custom = server.config.ip_tracker
         self._background = background
         self._logger = server.logger
+
+    def begin_handshake(self, address: str) -> Callable[[], object] | None:
+        """Count a connection while its TLS handshake is under way; :meth:`arrive` counts it from then on.
+
+        Return what ends that, or None if there are too many. An ``ip_tracker`` is not asked about those: they
+        count among themselves.
+        """
+        if self.is_trusted(address):
+            return lambda: None
+        place = Place(plain_address(address))
+        if not self.counts.check(place.ip):
+            self._logger.info("refused %s: too many connections, and it wants a TLS handshake", place.ip)
+            return None
+        place.is_counted = True
+        self.counts.add(place.ip)
+        return partial(self._end_handshake, place)
+
+    def _end_handshake(self, place: Place) -> None:
+        if place.is_counted:
+            place.is_counted = False
+            self.counts.remove(place.ip)
 
     def arrive(self, peer: Peer) -> Deferred | None:
         """Count a new connection; return the rest if that takes a while.

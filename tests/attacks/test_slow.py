@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import AsyncExitStack
+from itertools import cycle
 
 import anyio
 import pytest
@@ -169,3 +170,20 @@ async def test_pings_whose_answers_are_not_read_end_at_the_outbox(world: World, 
             tasks.cancel_scope.cancel()
         await siege.only_the_honest_are_left()
         assert siege.server.get_stats().dropped_messages > 0
+
+
+async def test_a_wall_clock_that_jumps_changes_no_deadline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Years forward and back at every look at it: only ``connected_at`` shows the time of day."""
+    times = cycle([0.0, 2e9, -1e9, 1e9])
+    monkeypatch.setattr("time.time", lambda: next(times))
+    async with besieged(world) as siege, intruder(siege, "ws") as silent:
+        began_at = siege.now
+        for _ in range(8):
+            await anyio.sleep(10)
+            await siege.honest_are_served()
+            assert len(siege.server.get_clients()) == 3
+        assert (await siege.ends.next()) == (1011, "Heartbeat timeout")
+        assert siege.now - began_at == pytest.approx(90)
+        await silent.aclose()

@@ -10,7 +10,7 @@ import pytest
 
 from stelar_proto.channel import ChannelConfig, HttpResponse
 from stelar_proto.channel.config import check_options
-from stelar_proto.channel.logs import choose_logger, logger_problems
+from stelar_proto.channel.logs import SafeLogger, choose_logger, logger_problems
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,41 @@ def test_a_json_response_is_compact_and_kept_by_no_cache() -> None:
     assert response.headers == (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
 
+def target_of(logger: logging.Logger) -> logging.Logger:
+    assert isinstance(logger, SafeLogger)
+    return logger.target
+
+
 def test_the_logger_is_the_librarys_own_unless_another_is_given() -> None:
     mine = logging.getLogger("mine")
-    assert choose_logger(mine, "stelar.server") is mine
-    assert choose_logger(None, "stelar.server") is logging.getLogger("stelar.server")
+    assert target_of(choose_logger(mine, "stelar.server")) is mine
+    assert target_of(choose_logger(None, "stelar.server")) is logging.getLogger("stelar.server")
 
 
 def test_the_name_of_a_level_sets_that_of_the_librarys_own_logger() -> None:
     own = logging.getLogger("stelar.tested")
-    assert choose_logger("debug", "stelar.tested") is own
+    assert target_of(choose_logger("debug", "stelar.tested")) is own
     assert own.level == logging.DEBUG
+
+
+def test_a_handler_that_raises_is_told_on_standard_error_and_raises_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError(28, "No space left on device")
+
+    target = logging.getLogger("full")
+    target.propagate = False
+    target.addHandler(Full())
+    safe = choose_logger(target, "stelar.server")
+    safe.warning("it is %s", "late")
+    told = capsys.readouterr().err
+    assert "No space left on device" in told
+    assert "it is %s" in told
+    safe.debug("nobody listens to that")
+    assert not safe.isEnabledFor(logging.DEBUG)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,15 @@ def status_of(stream: RawStream) -> bytes:
     return stream.take().partition(b"\r\n")[0]
 
 
+# --- Coming in ----------------------------------------------------------------------------------------------
+
+
+def test_any_address_may_begin_a_tls_handshake(serving: House) -> None:
+    server = serving.serve()
+    ends = [server.begin_handshake("192.0.2.1") for _ in range(100)]
+    assert [end() for end in ends if end is not None] == [None] * 100
+
+
 # --- Handlers -----------------------------------------------------------------------------------------------
 
 

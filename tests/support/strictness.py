@@ -7,18 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Raiser(logging.Handler):
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[AssertionError] = []
+
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and isinstance(record.exc_info[1], AssertionError):
-            raise record.exc_info[1]
+            self.failures.append(record.exc_info[1])
 
 
 @contextmanager
 def assertions_raised(logger: str = "stelar") -> Iterator[None]:
-    """Raise every AssertionError that is logged under ``logger``, out of the call that logs it."""
-    raiser = _Raiser()
-    logging.getLogger(logger).addHandler(raiser)
+    """Raise at the end the first AssertionError that was logged under ``logger``."""
+    collector = _Collector()
+    logging.getLogger(logger).addHandler(collector)
     try:
         yield
     finally:
-        logging.getLogger(logger).removeHandler(raiser)
+        logging.getLogger(logger).removeHandler(collector)
+    if collector.failures:
+        raise collector.failures[0]
