@@ -40,16 +40,20 @@ def said_on(page: Page) -> list[tuple[str, str]]:
     return [(who, text) for who, text in entries]
 
 
-def say_on(page: Page, text: str) -> float:
-    """Type and send on the page; return the latency of the answer, milliseconds."""
-    latency = page.evaluate(
-        f"""(async () => {{
+def type_on(page: Page, text: str) -> None:
+    page.evaluate(
+        f"""(() => {{
             const text = document.getElementById("text");
             text.value = {json.dumps(text)};
             text.dispatchEvent(new Event("input", {{bubbles: true}}));
-            document.getElementById("send").click();
         }})()"""
     )
+
+
+def say_on(page: Page, text: str) -> float:
+    """Type and send on the page; return the latency of the answer, milliseconds."""
+    type_on(page, text)
+    page.evaluate('document.getElementById("send").click()')
     latency = page.wait_for(
         f"""Array.from(document.querySelectorAll("#log [data-own=true][data-status=sent]"))
                  .filter((entry) => entry.dataset.text === {json.dumps(text)})
@@ -154,3 +158,24 @@ async def meet(page: Page, foreigner: Foreigner, terminal: Program, port: int) -
         )
         assert digest == hashlib.sha256(reply).hexdigest()
         await triton.until(lambda: len(triton.pictures) == 2)
+
+
+def test_a_page_keeps_what_is_said_until_the_server_is_back() -> None:
+    with (
+        serving("asyncio") as (server, http, tcp),
+        open_page(f"http://127.0.0.1:{http}/?name=page&room=r") as page,
+    ):
+        page.wait_for('document.querySelector("#people li")')
+        type_on(page, "☃" * 2001)
+        assert page.evaluate('document.getElementById("send").disabled')
+        assert page.evaluate('document.getElementById("left").textContent').startswith("1 character too many")
+        server.kill()
+        page.wait_for('!document.getElementById("banner").hidden')
+        type_on(page, "kept")
+        page.evaluate('document.getElementById("send").click()')
+        assert page.evaluate('document.querySelector("#log [data-own=true]").dataset.status') == "waiting"
+        again = ("--port", str(http), "--tcp-port", str(tcp))
+        server.wait()
+        with running("stelar_runtime_trio", "serve", *again):
+            page.wait_for('document.querySelector("#log [data-own=true][data-status=sent]")', timeout=20)
+            assert page.evaluate('document.getElementById("banner").hidden')
