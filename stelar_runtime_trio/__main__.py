@@ -63,7 +63,7 @@ class TrioDemo:
 
     def client(self, url: str, *, ca_file: str | None = None, **options: Any) -> StelarClient:
         tls = None if ca_file is None else ssl.create_default_context(cafile=ca_file)
-        return StelarClient(url, tls=tls, reconnection=False, **options)
+        return StelarClient(url, tls=tls, **options)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return trio.run(main)

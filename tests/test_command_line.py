@@ -1,25 +1,63 @@
-"""``python -m stelar_runtime_… serve | connect``, as a person or a script meets it."""
+"""``python -m stelar_runtime_… serve | connect``, as a person or a script meets it.
+
+What the processes have in common is tested in tests/demo, without any; here is what only a process has:
+signals, standard streams, an exit status, and a server that dies under its clients.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import importlib
+import logging
+import os
+import select
 import socket
+import subprocess
+import sys
+import termios
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
-from tests.support.programs import Program, running, serving
+from stelar_proto.demo.cli import main
+from tests.support.foreigner import Foreigner
+from tests.support.programs import ROOT, Program, running, serving
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", "trio"], scope="module")
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def connecting(runtime: str, url: str, *arguments: str) -> Program:
-    return Program(f"stelar_runtime_{runtime}", "connect", url, *arguments)
+@pytest.fixture(scope="module")
+def ports(runtime: str) -> Iterator[tuple[int, int]]:
+    """A server for all tests that do not end it: its WebSocket and its TCP port."""
+    with serving(runtime) as (_, ws_port, tcp_port):
+        yield ws_port, tcp_port
+
+
+@pytest.fixture
+def watcher(ports: tuple[int, int]) -> Iterator[Foreigner]:
+    """Somebody who was in the room before."""
+    with connect(f"ws://127.0.0.1:{ports[0]}/") as connection:
+        foreigner = Foreigner(connection)
+        foreigner.ask("enter", {"name": "watcher", "room": "lobby"})
+        yield foreigner
+
+
+def names_until(watcher: Foreigner, condition: Callable[[set[str]], bool]) -> None:
+    """Read until the names of those who are in the room meet ``condition``."""
+    while True:
+        message = watcher.read()
+        if message["event"] != "presence":
+            continue
+        if condition({member["name"] for member in message["data"]["members"]}):
+            return
 
 
 @contextmanager
@@ -29,130 +67,167 @@ def connected(runtime: str, url: str, *arguments: str) -> Iterator[Program]:
         yield program
 
 
-def test_the_server_says_where_it_is_and_serves_the_page_and_its_health(runtime: str) -> None:
-    command = (f"stelar_runtime_{runtime}", "serve", "--port", "0", "--tcp-port", "0")
-    with running(*command) as server:
-        lines = [server.read_line() or "" for _ in range(5)]
-        url = lines[0].split()[-1]
-        assert any("connect ws://" in line for line in lines)
-        assert any("connect tcp://" in line for line in lines)
-        with urllib.request.urlopen(url, timeout=10) as page:
-            assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-            assert b"new WebSocket(" in page.read()
-        with urllib.request.urlopen(f"{url}health", timeout=10) as health:
-            assert b'"status":"ok"' in health.read()
-        server.interrupt()
-        assert server.wait() == (0, "")
+def test_the_server_serves_the_page_and_its_health(ports: tuple[int, int]) -> None:
+    url = f"http://127.0.0.1:{ports[0]}/"
+    with urllib.request.urlopen(url, timeout=10) as page:
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert b"new WebSocket(" in page.read()
+    with urllib.request.urlopen(f"{url}health", timeout=10) as health:
+        assert b'"status":"ok"' in health.read()
 
 
-def test_sigterm_says_goodbye_to_everybody_and_ends_with_0(runtime: str) -> None:
-    with serving(runtime) as (server, ws_port, tcp_port):
-        with (
-            connected("asyncio", f"ws://localhost:{ws_port}") as over_ws,
-            connected("trio", f"tcp://localhost:{tcp_port}") as over_tcp,
-        ):
-            server.terminate()
-            for program in (over_ws, over_tcp):
-                lost = program.read_until("lost")
-                assert (lost["code"], lost["reason"]) == (1001, "Server shutting down")
-                assert program.wait() == (1, "")
-        assert server.wait() == (0, "")
+def test_garbage_on_either_port_hurts_nobody_else(ports: tuple[int, int], watcher: Foreigner) -> None:
+    for port in ports:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+            stream.sendall(b"\xff\x00garbage\r\n" * 64 + b"\r\n\r\n")
+            while stream.recv(65536):  # until it is thrown out
+                pass
+    watcher.ask("say", {"text": "still here"})
 
 
-@pytest.mark.parametrize("wire", ["ws", "tcp"])
-def test_ctrl_c_leaves_cleanly(runtime: str, wire: str) -> None:
-    with serving(runtime) as (_, ws_port, tcp_port):
-        url = f"{wire}://localhost:{ws_port if wire == 'ws' else tcp_port}"
-        with connected(runtime, url, "--name", "stays") as stays:
-            with connected(runtime, url, "--name", "goes") as goes:
-                assert stays.read_until("presence")["entered"] == ["goes"]
-                goes.interrupt()
-                assert goes.read_until("left") == {"type": "left"}
-                assert goes.wait() == (0, "")
-            assert stays.read_until("presence")["left"] == ["goes"]
+def test_ctrl_c_leaves_cleanly(runtime: str, ports: tuple[int, int], watcher: Foreigner) -> None:
+    with connected(runtime, f"ws://localhost:{ports[0]}", "--name", "goes") as goes:
+        names_until(watcher, lambda names: "goes" in names)
+        goes.interrupt()
+        assert goes.read_until("left") == {"type": "left"}
+        assert goes.wait() == (0, "")
+    names_until(watcher, lambda names: "goes" not in names)
 
 
-def test_a_killed_terminal_is_noticed_and_the_room_goes_on(runtime: str) -> None:
-    with serving(runtime) as (_, ws_port, tcp_port):
-        with connected("trio", f"tcp://localhost:{tcp_port}", "--name", "stays") as stays:
-            with connected("asyncio", f"ws://localhost:{ws_port}", "--name", "killed") as killed:
-                assert stays.read_until("presence")["entered"] == ["killed"]
-                killed.kill()
-                assert stays.read_until("presence")["left"] == ["killed"]
-            stays.type("still here")
-            assert stays.read_until("sent")["text"] == "still here"
+def test_a_killed_terminal_is_noticed_and_the_room_goes_on(
+    runtime: str, ports: tuple[int, int], watcher: Foreigner
+) -> None:
+    with connected(runtime, f"tcp://localhost:{ports[1]}", "--name", "killed") as killed:
+        names_until(watcher, lambda names: "killed" in names)
+        killed.kill()
+        names_until(watcher, lambda names: "killed" not in names)
+    watcher.ask("say", {"text": "still here"})
 
 
-def test_the_end_of_input_ends_the_chat_after_what_was_typed(runtime: str) -> None:
-    with (
-        serving(runtime) as (_, ws_port, _tcp_port),
-        connected(runtime, f"ws://localhost:{ws_port}") as program,
-    ):
+def test_the_end_of_input_ends_the_chat_after_what_was_typed(runtime: str, ports: tuple[int, int]) -> None:
+    with connected(runtime, f"ws://localhost:{ports[0]}", "--room", "empty") as program:
         for line in ("hola", "/rooms", "/request nonsense", "/ping"):
             program.type(line)
         program.end_of_input()
         assert program.read_until("sent")["text"] == "hola"
-        assert program.read_until("rooms")["rooms"] == [{"room": "lobby", "members": 1}]
+        assert {"room": "empty", "members": 1} in program.read_until("rooms")["rooms"]
         assert program.read_until("error")["code"] == "NO_HANDLER"
         assert program.read_until("pong")["ms"] >= 0
         assert program.read() == {"type": "left"}
         assert program.wait() == (1, "")  # a script wants to know that something it asked for failed
 
 
-def test_people_read_plain_lines(runtime: str) -> None:
-    with serving(runtime) as (_, ws_port, tcp_port):
-        with connected(runtime, f"tcp://localhost:{tcp_port}", "--name", "bea") as bea:
-            ana = connecting(runtime, f"ws://localhost:{ws_port}", "--name", "ana")
-            bea.read_until("presence")
-            bea.type("hola \x1b[31m rojo")
-            shown: list[str] = []
-            while not any("rojo" in line for line in shown):
-                shown.append(ana.read_line() or "")
-            ana.interrupt()
-            status, errors = ana.wait()
-            ana.close()
-    assert (status, errors) == (0, "")
-    assert "\x1b" not in "".join(shown)
-    assert "bea" in shown[-1]
+def test_people_read_plain_lines_and_leave_with_ctrl_c(
+    runtime: str, ports: tuple[int, int], watcher: Foreigner
+) -> None:
+    command = (f"stelar_runtime_{runtime}", "connect", f"tcp://localhost:{ports[1]}", "--name", "ana")
+    with on_a_terminal(*command) as (process, terminal):
+        read_until(terminal, b"* You are ana in lobby")
+        watcher.ask("say", {"text": "hola \x1b[31m rojo"})
+        read_until(terminal, b"<watcher> hola \\x1b[31m rojo\r\n")
+        os.write(terminal, b"\x03")
+        shown = read_until(terminal, b"* You left.\r\n")
+        assert process.wait(timeout=10) == 0
+    assert b"Traceback" not in shown
+
+
+def test_people_leave_with_ctrl_d(runtime: str, ports: tuple[int, int]) -> None:
+    command = (f"stelar_runtime_{runtime}", "connect", f"ws://localhost:{ports[0]}")
+    with on_a_terminal(*command) as (process, terminal):
+        read_until(terminal, b"* You are guest in lobby")
+        os.write(terminal, b"\x04")
+        shown = read_until(terminal, b"* You left.\r\n")
+        assert process.wait(timeout=10) == 0
+    assert b"Traceback" not in shown
+
+
+@contextmanager
+def on_a_terminal(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A program whose standard streams are a terminal; yields it with the terminal's other end."""
+    terminal, inner = os.openpty()
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
+    ) as process:
+        os.close(inner)
+        try:
+            yield process, terminal
+        finally:
+            process.kill()
+            os.close(terminal)
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    """What the terminal shows until it has shown ``words``."""
+    shown = b""
+    while words not in shown:
+        assert select.select([terminal], [], [], 20)[0], shown
+        shown += os.read(terminal, 4096)
+    return shown
 
 
 # --- What goes wrong is one line on standard error and exit status 1 ----------------------------------
 
 
-def complaint_of(program: Program) -> str:
-    try:
+@pytest.fixture
+def complain(runtime: str, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Run a command line in this process, which must fail, and return what it complains about."""
+    root, logger = logging.getLogger(), logging.getLogger("stelar")
+    before, level = list(root.handlers), logger.level
+    module = importlib.import_module(f"stelar_runtime_{runtime}.__main__")
+    demo = {"asyncio": "AsyncioDemo", "trio": "TrioDemo"}[runtime]
+
+    def run(*arguments: str) -> str:
+        assert main(getattr(module, demo)(), arguments) == 1
+        output, errors = capsys.readouterr()
+        assert output == ""
+        assert errors.startswith("stelar: ")
+        assert errors.count("\n") == 1
+        return errors
+
+    yield run
+    root.handlers[:] = before
+    logger.setLevel(level)
+
+
+def test_a_process_that_fails_ends_with_1(runtime: str) -> None:
+    with running(f"stelar_runtime_{runtime}", "connect", "ftp://localhost") as program:
         status, errors = program.wait()
-    finally:
-        program.close()
     assert status == 1
     assert errors.startswith("stelar: ")
     assert errors.count("\n") == 1
-    return errors
 
 
-def test_a_port_in_use(runtime: str) -> None:
+def test_a_port_in_use(complain: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        complaint = complaint_of(
-            Program(f"stelar_runtime_{runtime}", "serve", "--port", "0", "--tcp-port", port)
-        )
-        assert f"127.0.0.1:{port}" in complaint
-        assert "in use" in complaint
+        port = taken.getsockname()[1]
+        complaint = complain("serve", "--port", "0", "--tcp-port", str(port))
+    assert f"127.0.0.1:{port}" in complaint
+    assert "in use" in complaint
+    assert "--tcp-port" in complaint
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://localhost", "ws://", "tcp://localhost", "ws://localhost:99999", "ws://a b/"]
 )
-def test_a_bad_url(runtime: str, url: str) -> None:
-    assert complaint_of(connecting(runtime, url))
+def test_a_bad_url(complain: Callable[..., str], url: str) -> None:
+    assert complain("connect", url)
 
 
 @pytest.mark.parametrize("wire", ["ws", "tcp", "wss", "tcps"])
-def test_nobody_there(runtime: str, wire: str) -> None:
+def test_nobody_there(complain: Callable[..., str], wire: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    complaint = complaint_of(connecting(runtime, f"{wire}://127.0.0.1:{port}"))
-    assert complaint == f"stelar: cannot connect to {wire}://127.0.0.1:{port}: connection refused\n"
+    url = f"{wire}://127.0.0.1:{port}"
+    complaint = complain("connect", url)
+    assert complaint == f"stelar: cannot connect to {url}: connection refused (--wait keeps trying)\n"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +247,9 @@ def test_nobody_there(runtime: str, wire: str) -> None:
         ("tcp", b"", "ended"),
     ],
 )
-def test_a_server_that_refuses_or_is_none(runtime: str, wire: str, answer: bytes, words: str) -> None:
+def test_a_server_that_refuses_or_is_none(
+    complain: Callable[..., str], wire: str, answer: bytes, words: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -186,11 +263,55 @@ def test_a_server_that_refuses_or_is_none(runtime: str, wire: str, answer: bytes
 
         thread = threading.Thread(target=serve)
         thread.start()
-        complaint = complaint_of(connecting(runtime, f"{wire}://127.0.0.1:{listener.getsockname()[1]}"))
+        complaint = complain("connect", f"{wire}://127.0.0.1:{listener.getsockname()[1]}")
         thread.join(timeout=10)
     assert words in complaint
+    assert "--wait" not in complaint, "waiting does not help"
 
 
-def test_a_certificate_that_cannot_be_read(runtime: str) -> None:
-    program = Program(f"stelar_runtime_{runtime}", "serve", "--port", "0", "--tls-cert", "missing.pem")
-    assert "missing.pem" in complaint_of(program)
+def test_a_certificate_that_cannot_be_read(complain: Callable[..., str]) -> None:
+    assert "missing.pem" in complain("serve", "--port", "0", "--tls-cert", "missing.pem")
+
+
+# --- A server that dies under its clients -------------------------------------------------------------
+
+
+def test_a_server_that_is_restarted_has_its_terminals_back_with_what_they_said() -> None:
+    with serving("asyncio") as (server, ws_port, tcp_port):
+        with (
+            connected("asyncio", f"tcp://localhost:{tcp_port}", "--room", "a") as over_tcp,
+            connected("trio", f"ws://localhost:{ws_port}", "--room", "b") as over_ws,
+        ):
+            terminals = {"a": over_tcp, "b": over_ws}
+            server.terminate()
+            for terminal in terminals.values():
+                lost = terminal.read_until("lost")
+                assert (lost["code"], lost["reason"]) == (1001, "Server shutting down")
+                terminal.type("hola")
+                assert terminal.read_until("queued")["waiting"] == 1
+            assert server.wait() == (0, "")
+            again = ("--port", str(ws_port), "--tcp-port", str(tcp_port))
+            with running("stelar_runtime_trio", "serve", *again) as server:
+                for room, terminal in terminals.items():
+                    came_back(terminal, room)
+                server.interrupt()
+                assert server.wait() == (0, "")
+            for terminal in terminals.values():
+                terminal.read_until("lost")
+                terminal.type("too late")
+                terminal.read_until("queued")
+                terminal.interrupt()
+                assert terminal.read_until("left") == {"type": "left", "unsent": 1}
+                assert terminal.wait() == (1, "")
+
+
+def came_back(terminal: Program, room: str) -> None:
+    """Read that it is connected again, in its room, and that what waited was said; in whatever order."""
+    records: dict[str, dict[str, Any]] = {}
+    while not {"back", "drained", "sent", "entered"} <= records.keys():
+        record = terminal.read()
+        records[record["type"]] = record
+    assert records["back"]["attempts"] >= 1
+    assert records["entered"]["room"] == room
+    assert [member["name"] for member in records["entered"]["members"]] == ["guest"]
+    assert (records["sent"]["text"], records["sent"]["seq"]) == ("hola", 1)

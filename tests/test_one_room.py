@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import trio
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 import stelar_runtime_trio
 from tests.support.browser import CHROMIUM, Page, open_page
+from tests.support.foreigner import Foreigner
 from tests.support.programs import Program, running, serving
 
 ROOM = "sala ñ"
@@ -31,46 +32,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Foreigner:
-    """A client of the ``websockets`` library that knows nothing but the envelope."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._next_id = 0
-        self.said: list[tuple[str, str]] = []
-        self.pictures: list[bytes] = []
-
-    def ask(self, event: str, data: Any) -> Any:
-        """Send a request; return its answer, skipping what comes before it."""
-        self._next_id += 1
-        correlation_id = f"q{self._next_id}"
-        fields = {"event": event, "data": data, "_ackName": event, "_correlationId": correlation_id}
-        self._connection.send(json.dumps(fields))
-        while True:
-            message = self.read()
-            if message.get("_correlationId") == correlation_id:
-                assert message["_isAck"] is True
-                assert "_error" not in message
-                return message["data"]
-
-    def read(self) -> dict[str, Any]:
-        """The next text message; pictures are put aside, and what others say is noted."""
-        while True:
-            message = self._connection.recv(timeout=10)
-            if isinstance(message, bytes):
-                header, _, payload = message.partition(b"\0")
-                assert json.loads(header) == {"event": "picture", "_binary": True}
-                self.pictures.append(payload)
-                continue
-            fields: dict[str, Any] = json.loads(message)
-            if fields["event"] == "said":
-                self.said.append((fields["data"]["name"], fields["data"]["text"]))
-            return fields
-
-    def share(self, picture: bytes) -> None:
-        self._connection.send(b'{"event":"picture"}\0' + picture)
-
-
 def said_on(page: Page) -> list[tuple[str, str]]:
     entries = page.evaluate(
         """Array.from(document.querySelectorAll("#log [data-own=false][data-kind=said]"),
@@ -79,16 +40,20 @@ def said_on(page: Page) -> list[tuple[str, str]]:
     return [(who, text) for who, text in entries]
 
 
-def say_on(page: Page, text: str) -> float:
-    """Type and send on the page; return the latency of the answer, milliseconds."""
-    latency = page.evaluate(
-        f"""(async () => {{
+def type_on(page: Page, text: str) -> None:
+    page.evaluate(
+        f"""(() => {{
             const text = document.getElementById("text");
             text.value = {json.dumps(text)};
             text.dispatchEvent(new Event("input", {{bubbles: true}}));
-            document.getElementById("send").click();
         }})()"""
     )
+
+
+def say_on(page: Page, text: str) -> float:
+    """Type and send on the page; return the latency of the answer, milliseconds."""
+    type_on(page, text)
+    page.evaluate('document.getElementById("send").click()')
     latency = page.wait_for(
         f"""Array.from(document.querySelectorAll("#log [data-own=true][data-status=sent]"))
                  .filter((entry) => entry.dataset.text === {json.dumps(text)})
@@ -193,3 +158,24 @@ async def meet(page: Page, foreigner: Foreigner, terminal: Program, port: int) -
         )
         assert digest == hashlib.sha256(reply).hexdigest()
         await triton.until(lambda: len(triton.pictures) == 2)
+
+
+def test_a_page_keeps_what_is_said_until_the_server_is_back() -> None:
+    with (
+        serving("asyncio") as (server, http, tcp),
+        open_page(f"http://127.0.0.1:{http}/?name=page&room=r") as page,
+    ):
+        page.wait_for('document.querySelector("#people li")')
+        type_on(page, "☃" * 2001)
+        assert page.evaluate('document.getElementById("send").disabled')
+        assert page.evaluate('document.getElementById("left").textContent').startswith("1 character too many")
+        server.kill()
+        page.wait_for('!document.getElementById("banner").hidden')
+        type_on(page, "kept")
+        page.evaluate('document.getElementById("send").click()')
+        assert page.evaluate('document.querySelector("#log [data-own=true]").dataset.status') == "waiting"
+        again = ("--port", str(http), "--tcp-port", str(tcp))
+        server.wait()
+        with running("stelar_runtime_trio", "serve", *again):
+            page.wait_for('document.querySelector("#log [data-own=true][data-status=sent]")', timeout=20)
+            assert page.evaluate('document.getElementById("banner").hidden')

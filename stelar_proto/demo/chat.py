@@ -10,7 +10,8 @@ The protocol, from the client's side:
 - request ``enter`` with ``{"name", "room"}``, which leaves the earlier room; the answer is
   ``{"room", "you": {"id", "name"}, "members": [{"id", "name"}, …]}``
 - request ``say`` with ``{"text"}``; the answer is ``{"seq"}``, and the others in the room get event ``said``,
-  ``{"id", "name", "room", "text", "seq"}``
+  ``{"id", "name", "room", "text", "seq"}``; with ``"name"`` and ``"room"`` as well it enters that room first,
+  so that words which waited for a connection can come before anything else
 - request ``rooms``; the answer is ``[{"room", "members": how many}, …]``
 - request ``latency``; the answer is null, as soon as everything sent before it has been handled
 - binary ``picture``; the others get event ``picture-from``, ``{"id", "name", "room", "size", "seq"}``, and
@@ -175,9 +176,11 @@ class Chat:
     # --- Talking ------------------------------------------------------------------------------------
 
     def _say(self, ctx: ChatContext) -> dict[str, int]:
-        seat = self._seat(ctx)
         data = ctx.data if isinstance(ctx.data, dict) else {}
         text = _text(data.get("text"))
+        if "room" in data and self._seats.get(ctx.id) != (data.get("name"), data["room"]):
+            self._enter(ctx)
+        seat = self._seat(ctx)
         seq = self._next_seq(seat.room)
         ctx.to(
             seat.room, "said", {"id": ctx.id, "name": seat.name, "room": seat.room, "text": text, "seq": seq}

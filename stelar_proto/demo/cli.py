@@ -8,6 +8,7 @@ terminal comes from the :class:`Runtime` that a runtime's ``__main__`` hands in.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import sys
@@ -15,18 +16,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from stelar_proto.errors import StelarError
+from stelar_proto.errors import ConnectError, StelarError
 from stelar_proto.server import HttpResponse
 
 from .chat import ChatServer, install_chat
 from .page import page_body, page_headers
 from .rendering import render, render_json, visible
-from .terminal import ChatClient, Lines, chat_session
+from .terminal import ChatClient, ChatSession, Lines
 
 T = TypeVar("T")
 
 INTERRUPTED = 130
 """The exit status when Ctrl-C came before there was anything to leave: 128 + SIGINT, as shells count."""
+
+_WAITS = {"reconnection_delay": 0.5, "max_reconnection_delay": 10.0}
+"""Seconds between attempts: shorter than usual, as somebody sits there and waits."""
+_MAX_WAITING = 50
+"""Messages kept without a connection: the server's rate limit takes twice as many at once."""
 
 
 class DemoServer(ChatServer, Protocol):
@@ -43,7 +49,6 @@ class DemoServer(ChatServer, Protocol):
 class DemoClient(ChatClient, Protocol):
     """What ``connect`` asks of a ``StelarClient``."""
 
-    def get_id(self) -> str | None: ...
     def __aenter__(self) -> Awaitable[object]: ...
     def __aexit__(self, *exc_info: Any) -> Awaitable[object]: ...
 
@@ -166,33 +171,39 @@ class _Serve(_Command):
 class _Connect(_Command):
     async def run(self) -> int:
         arguments = self._arguments
+        self._session = ChatSession(
+            self._output,
+            name=arguments.name,
+            room=arguments.room,
+            now=self._runtime.now,
+            json=arguments.json,
+        )
+        attempts = arguments.attempts
         client = self._runtime.client(
             arguments.url,
             ca_file=arguments.ca,
             reject_unauthorized=not arguments.insecure,
             tcp_dialect=arguments.tcp_dialect,
+            reconnection=attempts != 0,
+            reconnection_attempts=attempts or None,
+            retry_first_connect=arguments.wait,
+            message_queue_size=_MAX_WAITING,
+            hooks=self._session.hooks,
+            **_WAITS,
         )
         async with client:
             self._started = True
             self._show("connected", url=arguments.url, id=client.get_id())
             lines = self._runtime.lines()
             self._output.on_broken = lines.close
-            return await chat_session(
-                client,
-                lines,
-                self._output,
-                name=arguments.name,
-                room=arguments.room,
-                now=self._runtime.now,
-                json=arguments.json,
-            )
+            return await self._session.run(client, lines)
 
     def interrupted(self) -> int:
-        if self._started:
-            if not self._arguments.json:
-                self._output("")  # the terminal has put ^C where the next line would begin
-            self._show("left")
-        return super().interrupted()
+        if not self._started:
+            return INTERRUPTED
+        if not self._arguments.json:
+            self._output("")  # the terminal has put ^C where the next line would begin
+        return self._session.leave()
 
     def _show(self, type_: str, **fields: Any) -> None:
         record = {"type": type_, **fields}
@@ -243,6 +254,14 @@ def _parser(runtime_name: str) -> argparse.ArgumentParser:
     connect.add_argument("url", help="ws://HOST:PORT, wss://, tcp:// or tcps://")
     connect.add_argument("--name", default="guest")
     connect.add_argument("--room", default="lobby")
+    connect.add_argument("--wait", action="store_true", help="keep trying when there is no server yet")
+    connect.add_argument(
+        "--attempts",
+        type=_attempts,
+        default=None,
+        metavar="N",
+        help="to connect again, in a row; 0 to end with the connection; by default 'forever'",
+    )
     connect.add_argument("--ca", metavar="FILE", help="trust the certificates in this file too, PEM")
     connect.add_argument("--insecure", action="store_true", help="do not verify the server's certificate")
     return parser
@@ -252,6 +271,14 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdecimal() and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port; it is a number from 0 to 65535")
+
+
+def _attempts(text: str) -> int | None:
+    if text == "forever":
+        return None
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of attempts; it is 0, 1, 2 … or 'forever'")
 
 
 def _configure_logging(arguments: argparse.Namespace) -> None:
@@ -267,21 +294,38 @@ def _configure_logging(arguments: argparse.Namespace) -> None:
 # --- Output and failures ------------------------------------------------------------------------------
 
 
+_STATUS_WIDTH = 79  # a longer line would not be erased
+
+
 class _Output:
     """Standard output; when whoever read it has gone, it calls ``on_broken`` once and stays silent."""
 
     def __init__(self) -> None:
         self.on_broken: Callable[[], object] = lambda: None
+        self.is_live = sys.stdout.isatty()
+        self._erase = ""
         self._broken = False
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal that cannot show a letter shows its number; a message never fails for its letters.
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def __call__(self, line: str) -> None:
+        erase, self._erase = self._erase, ""
+        self._print(f"{erase}{line}\n")
+
+    def update(self, line: str) -> None:
+        """Show ``line`` in place of the last such on a terminal, and as a line of its own elsewhere."""
+        if not self.is_live:
+            self(line)
+            return
+        erase, self._erase = self._erase, "\r\x1b[K"  # ECMA-48: to the end of the line
+        self._print(f"{erase}{line[:_STATUS_WIDTH]}")
+
+    def _print(self, text: str) -> None:
         if self._broken:
             return
         try:
-            print(line, flush=True)
+            print(text, end="", flush=True)
         except BrokenPipeError:
             self._broken = True
             # The line still stands in the buffer, and the interpreter would try to write it at exit.
@@ -305,6 +349,10 @@ def _complain(causes: Sequence[BaseException]) -> None:
 
 def _words(cause: BaseException) -> str:
     """What ``cause`` says to a person, who has no use for error numbers."""
+    if isinstance(cause, ConnectError) and isinstance(cause.__cause__, OSError):
+        return f"{cause} (--wait keeps trying)"
     if isinstance(cause, OSError) and cause.strerror:
+        if cause.errno == errno.EADDRINUSE:
+            return f"{cause.strerror}; another --port or --tcp-port may be free, and 0 picks one that is"
         return f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
     return str(cause) or type(cause).__name__

@@ -19,10 +19,14 @@ HELP = """\
   /who                    who is here
   /picture PATH           send a picture, at most 2 MiB
   /ping                   how long an answer takes
+  /status                 how the connection stands: its state, and what went over it, waits or was dropped
   /emit EVENT [JSON]      send an event of your own
   /request EVENT [JSON]   ask a question of your own and wait for the answer
   /help                   this
-  /quit                   leave; so does the end of input"""
+  /quit                   leave; so do Ctrl-C and the end of input (Ctrl-D)
+
+  When the connection ends it is made again by itself, and you are put back into your room. What you say
+  or emit meanwhile waits and is sent then, in order."""
 
 
 class CommandError(LocalError, ValueError):
@@ -82,6 +86,11 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """How the connection stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """What can be typed."""
 
@@ -91,13 +100,14 @@ class Quit:
     """Leave."""
 
 
-Action: TypeAlias = Say | JoinRoom | ListRooms | Who | Emit | Request | SendPicture | Ping | Help
+Action: TypeAlias = Say | JoinRoom | ListRooms | Who | Emit | Request | SendPicture | Ping | Status | Help
 Command: TypeAlias = Action | Quit
 
 _PLAIN: dict[str, Command] = {
     "/rooms": ListRooms(),
     "/who": Who(),
     "/ping": Ping(),
+    "/status": Status(),
     "/help": Help(),
     "/quit": Quit(),
 }

@@ -79,6 +79,22 @@ def _milliseconds(ms: float) -> str:
     return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _messages(count: int) -> str:
+    return _plural(count, "message", "messages")
+
+
+def _attempts(count: int) -> str:
+    return _plural(count, "attempt", "attempts")
+
+
 def _size(size: int) -> str:
     if size < 1024:
         return f"{size} bytes"
@@ -114,16 +130,81 @@ def _rooms(record: Record) -> str:
     return "\n".join(["* Rooms:", *rooms]) if rooms else "* No rooms."
 
 
+_ENDS = {
+    1000: "the server closed it",
+    1001: "the server goes away",
+    1005: "the server closed it",
+    1006: "it broke off",
+    1008: "the server does not allow what was sent",
+    1009: "a message was too large",
+    1011: "the server failed",
+    1012: "the server restarts",
+    1013: "the server is too busy",
+}
+"""What close codes mean (RFC 6455, section 7.4.1, and its registry), where the server gives no reason."""
+
+
 def _lost(record: Record) -> str:
-    why = f"{record['code']} {visible(record['reason'])}".rstrip()
-    return f"! The connection ended: {why}"
+    code = record["code"]
+    why = visible(record["reason"]) or _ENDS.get(code, "it gave no reason")
+    return f"! The connection ended: {why} ({code})."
+
+
+def _reconnecting(record: Record) -> str:
+    why = f"{visible(record['reason'])}; " if record["reason"] else ""
+    return f"* {why}attempt {record['attempt']} in {_seconds(record['delay'])} \u2026"
+
+
+def _given_up(record: Record) -> str:
+    why = f": {visible(record['reason'])}" if record["reason"] else ""
+    unsent = f" {_messages(record['unsent'])} never sent." if record["unsent"] else ""
+    return f"! Given up after {_attempts(record['attempts'])}{why}.{unsent}"
+
+
+def _back(record: Record) -> str:
+    return f"* Connected again after {_attempts(record['attempts'])}, {_seconds(record['seconds'])}."
+
+
+def _queued(record: Record) -> str:
+    return f"  \u2026 no connection: it waits ({_messages(record['waiting'])} waiting)"
+
+
+def _sent(record: Record) -> str:
+    if record.get("queued"):  # which words it were is said again: they are long ago
+        return f"  \u2713 {_block(record['text'])} (after {_seconds(record['ms'] / 1000)})"
+    return f"  \u2713 {_milliseconds(record['ms'])}"
+
+
+def _dropped(record: Record) -> str:
+    if record["text"] is not None:
+        return f"! Never sent, because {visible(record['reason'])}: {_block(record['text'])}"
+    return f"! {_messages(record['count'])} never sent: {visible(record['reason'])}"
+
+
+def _progress(record: Record) -> str:
+    done, total = record["done"], record["total"]
+    return f"  \u2026 {visible(record['path'])}: {_size(done)} of {_size(total)}, {100 * done // total} %"
+
+
+def _status(record: Record) -> str:
+    numbers = ", ".join(f"{record[key]} {key}" for key in ("sent", "received", "waiting", "dropped"))
+    name = f" as {visible(record['id'])}" if record["id"] else ""
+    return f"* {record['state']}, {visible(record['url'])}{name}\n  messages: {numbers}"
+
+
+def _left(record: Record) -> str:
+    unsent = record.get("unsent", 0)
+    return f"* You left; {_messages(unsent)} never sent." if unsent else "* You left."
 
 
 _LINES: dict[str, Callable[[Record], str]] = {
     "connected": lambda record: f"* Connected to {visible(record['url'])}; /help lists what can be typed.",
     "entered": _entered,
     "said": lambda record: f"<{visible(record['name'])}> {_block(record['text'])}",
-    "sent": lambda record: f"  \u2713 {_milliseconds(record['ms'])}",
+    "sent": _sent,
+    "queued": _queued,
+    "drained": lambda record: f"* {_messages(record['count'])} that waited: sent",
+    "dropped": _dropped,
     "presence": _presence,
     "picture": _picture,
     "picture-sent": _picture_sent,
@@ -137,6 +218,11 @@ _LINES: dict[str, Callable[[Record], str]] = {
     "event": lambda record: f"~ {visible(record['event'])} {_value(record['data'])}",
     "binary": lambda record: f"~ {visible(record['event'])}, binary, {_size(record['size'])}",
     "help": lambda record: str(record["text"]),
-    "left": lambda record: "* You left.",
+    "status": _status,
+    "progress": _progress,
+    "left": _left,
     "lost": _lost,
+    "reconnecting": _reconnecting,
+    "back": _back,
+    "given-up": _given_up,
 }

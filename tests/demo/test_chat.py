@@ -196,6 +196,16 @@ def test_entering_the_same_room_again_changes_the_name(server: FakeServer, ana: 
     assert ana.client_info.rooms == {"lobby"}
 
 
+def test_words_that_bring_a_name_and_a_room_enter_it_first(server: FakeServer, ana: FakeContext) -> None:
+    ben = FakeContext(server, "2")
+    said = {"text": "back", "name": "Ben", "room": "lobby"}
+    assert ben.request("say", said) == {"seq": 1}
+    assert [event for event, _ in ana.take()] == ["presence", "said"]
+    assert ben.request("say", said) == {"seq": 2}
+    assert [event for event, _ in ana.take()] == ["said"], "once is enough"
+    assert _refusal(ben, "say", {"text": "back", "name": "", "room": "lobby"}).code == "BAD_REQUEST"
+
+
 def test_who_is_refused_a_room_keeps_the_one_it_has(server: FakeServer, ana: FakeContext) -> None:
     server.refused_rooms.add("vault")
     refusal = _refusal(ana, "enter", {"name": "Ana", "room": "vault"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -14,8 +16,8 @@ import pytest
 from stelar_proto.demo.cli import Runtime, main
 from stelar_proto.demo.page import page_body
 from stelar_proto.errors import ConnectError, RemoteError
+from tests.demo.fakes import FakeClient, FakeLines, Step, finish
 from tests.demo.test_chat import FakeServer
-from tests.demo.test_terminal import FakeClient, FakeLines, Step, finish
 
 T = TypeVar("T")
 
@@ -57,9 +59,6 @@ class FakeDemoClient(FakeClient):
         self.log: list[str] = []
         self._trouble = trouble
 
-    def get_id(self) -> str:
-        return "1"
-
     async def __aenter__(self) -> FakeDemoClient:
         if self._trouble is not None:
             raise self._trouble
@@ -92,6 +91,7 @@ class FakeRuntime:
     def client(self, url: str, *, ca_file: str | None = None, **options: Any) -> FakeDemoClient:
         if url == "nonsense://":
             raise ValueError("nonsense:// is no address")
+        self.the_client.hooks = options.pop("hooks")
         self.url, self.client_options = url, {"ca_file": ca_file, **options}
         return self.the_client
 
@@ -225,7 +225,28 @@ def test_connect_joins_the_lobby_and_leaves_at_the_end_of_input(capsys: pytest.C
         "ca_file": None,
         "reject_unauthorized": True,
         "tcp_dialect": "documented",
+        "reconnection": True,
+        "reconnection_attempts": None,
+        "retry_first_connect": False,
+        "reconnection_delay": 0.5,
+        "max_reconnection_delay": 10.0,
+        "message_queue_size": 50,
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--attempts", "3"], {"reconnection": True, "reconnection_attempts": 3}),
+        (["--attempts", "forever"], {"reconnection": True, "reconnection_attempts": None}),
+        (["--attempts", "0"], {"reconnection": False}),
+        (["--wait"], {"retry_first_connect": True}),
+    ],
+)
+def test_connect_tries_as_often_as_it_was_told(arguments: list[str], options: dict[str, Any]) -> None:
+    runtime = FakeRuntime()
+    main(runtime, ["connect", "ws://localhost:3000", *arguments])
+    assert options.items() <= runtime.client_options.items()
 
 
 def test_connect_hands_on_what_it_was_told() -> None:
@@ -253,6 +274,39 @@ def test_interrupting_a_chat_leaves_cleanly(capsys: pytest.CaptureFixture[str]) 
     assert runtime.the_client.log == ["disconnected"]
 
 
+def test_interrupting_a_chat_says_what_was_never_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    runtime = FakeRuntime()
+    runtime.steps += [runtime.the_client.break_off, "hello", interrupt]
+    assert main(runtime, ["connect", "ws://localhost:3000"]) == 1
+    assert capsys.readouterr().out.endswith("\n\n* You left; 1 message never sent.\n")
+
+
+def test_on_a_terminal_a_transfer_is_one_line_that_is_written_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    picture = tmp_path / f"{'cat' * 30}.png"
+    picture.write_bytes(bytes(4096))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(FakeRuntime(f"/picture {picture}"), ["connect", "ws://localhost:3000"]) == 0
+    shown = terminal.getvalue()
+    line, *_ = shown[shown.index("  … ") :].split("\n")
+    updates = line.split("\r\x1b[K")
+    assert [len(update) for update in updates[:4]] == [79] * 4, "a longer line would not be erased"
+    assert updates[4] == "  ✓ picture, 4.0 KiB, 2012 ms"
+
+
+def test_elsewhere_a_transfer_is_told_in_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(bytes(4096))
+    assert main(FakeRuntime(f"/picture {picture}"), ["connect", "ws://localhost:3000"]) == 0
+    assert f"  … {picture}: 2.0 KiB of 4.0 KiB, 50 %\n" in capsys.readouterr().out
+
+
 def test_interrupting_a_script_ends_its_output_with_a_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(FakeRuntime(interrupt), ["connect", "ws://localhost:3000", "--json"]) == 0
     assert capsys.readouterr().out.endswith('\n{"type":"left"}\n')
@@ -272,7 +326,7 @@ def test_a_lost_connection_is_status_1(capsys: pytest.CaptureFixture[str]) -> No
     runtime = FakeRuntime()
     runtime.steps.append(runtime.the_client.lose)
     assert main(runtime, ["connect", "ws://localhost:3000"]) == 1
-    assert capsys.readouterr().out.endswith("! The connection ended: 1001 Server shutting down\n")
+    assert capsys.readouterr().out.endswith("! The connection ended: Server shutting down (1001).\n")
 
 
 def test_when_nobody_reads_the_output_any_more_the_session_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,15 +351,31 @@ def test_a_letter_that_the_terminal_cannot_show_is_spelled_out(monkeypatch: pyte
 # --- Failures -----------------------------------------------------------------------------------------
 
 
+def _refused() -> ConnectError:
+    error = ConnectError("localhost:1: connection refused")
+    error.__cause__ = ConnectionRefusedError()
+    return error
+
+
 @pytest.mark.parametrize(
     ("arguments", "trouble", "complaint"),
     [
-        (["serve"], OSError(98, "port 3000 is in use"), "stelar: port 3000 is in use\n"),
+        (
+            ["serve"],
+            OSError(errno.EADDRINUSE, "cannot listen on h:3000: Address already in use"),
+            "stelar: cannot listen on h:3000: Address already in use; "
+            "another --port or --tcp-port may be free, and 0 picks one that is\n",
+        ),
         (["serve"], FileNotFoundError(2, "No such file", "k.pem"), "stelar: k.pem: No such file\n"),
         (
             ["connect", "ws://localhost:1"],
             ConnectError("localhost:1: connection refused"),
             "stelar: localhost:1: connection refused\n",
+        ),
+        (
+            ["connect", "ws://localhost:1"],
+            _refused(),
+            "stelar: localhost:1: connection refused (--wait keeps trying)\n",
         ),
         (["connect", "nonsense://"], None, "stelar: nonsense:// is no address\n"),
         (["connect", "ws://h"], OSError("two\nlines \x1b[2J"), "stelar: two lines \\x1b[2J\n"),
@@ -347,6 +417,7 @@ def test_an_unexpected_failure_is_not_hidden() -> None:
         (["serve", "--tcp-dialect", "latin"], "invalid choice"),
         (["serve", "--tls-key", "k.pem"], "--tls-key needs --tls-cert"),
         (["connect"], "required"),
+        (["connect", "ws://h", "--attempts", "-1"], "'-1' is no number of attempts"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_status_2(

@@ -19,6 +19,7 @@ from stelar_proto.demo.commands import (
     Request,
     Say,
     SendPicture,
+    Status,
     Who,
     parse_line,
 )
@@ -36,6 +37,7 @@ from stelar_proto.demo.commands import (
         ("/rooms", ListRooms()),
         (" /who \n", Who()),
         ("/ping", Ping()),
+        ("/status", Status()),
         ("/help", Help()),
         ("/quit", Quit()),
         ("/picture my cat.png", SendPicture("my cat.png")),
@@ -82,7 +84,18 @@ def test_a_line_that_is_no_command_says_what_would_be_one(line: str, message: st
 
 
 def test_every_command_is_in_the_help() -> None:
-    for command in ("/join", "/rooms", "/who", "/picture", "/ping", "/emit", "/request", "/help", "/quit"):
+    for command in (
+        "/join",
+        "/rooms",
+        "/who",
+        "/picture",
+        "/ping",
+        "/status",
+        "/emit",
+        "/request",
+        "/help",
+        "/quit",
+    ):
         assert f"  {command}" in HELP
 
 

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from math import prod
 
+from stelar_proto.demo.chat import MAX_NAME_LENGTH, MAX_PICTURE_SIZE, MAX_ROOM_LENGTH, MAX_TEXT_LENGTH
 from stelar_proto.demo.page import page_body, page_headers
 
 
@@ -61,6 +63,14 @@ def test_every_id_stands_once_and_those_that_tests_use_are_there() -> None:
 
 def test_the_message_field_has_a_label() -> None:
     assert "text" in _Page().labelled
+
+
+def test_the_page_allows_what_the_chat_allows() -> None:
+    constants = dict(re.findall(r"\b(MAX_\w+) = ([\d* ]+)", page_body().decode()))
+    assert prod(int(factor) for factor in constants["MAX_PICTURE_SIZE"].split("*")) == MAX_PICTURE_SIZE
+    assert int(constants["MAX_TEXT_LENGTH"]) == MAX_TEXT_LENGTH
+    assert f'maxlength="{MAX_NAME_LENGTH}"' in page_body().decode()
+    assert f'maxlength="{MAX_ROOM_LENGTH}"' in page_body().decode()
 
 
 def test_the_policy_names_the_one_style_and_the_one_script_by_their_hashes() -> None:

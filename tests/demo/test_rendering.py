@@ -90,8 +90,55 @@ def test_nothing_visible_makes_is_a_control_character(text: str) -> None:
         ({"type": "binary", "event": "blob", "size": 3}, "~ blob, binary, 3 bytes"),
         ({"type": "help", "text": "  a\n  b"}, "  a\n  b"),
         ({"type": "left"}, "* You left."),
-        ({"type": "lost", "code": 1001, "reason": "bye\x07"}, "! The connection ended: 1001 bye\\x07"),
-        ({"type": "lost", "code": 1006, "reason": ""}, "! The connection ended: 1006"),
+        ({"type": "lost", "code": 1001, "reason": "bye\x07"}, "! The connection ended: bye\\x07 (1001)."),
+        ({"type": "lost", "code": 1006, "reason": ""}, "! The connection ended: it broke off (1006)."),
+        ({"type": "lost", "code": 4711, "reason": ""}, "! The connection ended: it gave no reason (4711)."),
+        (
+            {"type": "reconnecting", "attempt": 2, "delay": 1.234, "reason": "connection\x1b refused"},
+            "* connection\\x1b refused; attempt 2 in 1.2 s …",
+        ),
+        ({"type": "reconnecting", "attempt": 1, "delay": 12.34, "reason": ""}, "* attempt 1 in 12 s …"),
+        ({"type": "back", "attempts": 1, "seconds": 0.52}, "* Connected again after 1 attempt, 0.5 s."),
+        (
+            {"type": "given-up", "attempts": 2, "reason": "404", "unsent": 1},
+            "! Given up after 2 attempts: 404. 1 message never sent.",
+        ),
+        ({"type": "given-up", "attempts": 2, "reason": "", "unsent": 0}, "! Given up after 2 attempts."),
+        (
+            {"type": "queued", "event": "say", "text": "hi", "waiting": 2},
+            "  … no connection: it waits (2 messages waiting)",
+        ),
+        ({"type": "drained", "count": 2}, "* 2 messages that waited: sent"),
+        (
+            {"type": "sent", "text": "a\nb\x1b", "seq": 1, "ms": 2345.6, "queued": True},
+            "  ✓ a\n  ┆ b\\x1b (after 2.3 s)",
+        ),
+        (
+            {"type": "dropped", "event": "say", "text": "hi\x1b", "count": 1, "reason": "too many"},
+            "! Never sent, because too many: hi\\x1b",
+        ),
+        (
+            {"type": "dropped", "event": None, "text": None, "count": 3, "reason": "it ended"},
+            "! 3 messages never sent: it ended",
+        ),
+        (
+            {"type": "progress", "path": "a\x1b.png", "done": 512, "total": 2048},
+            "  … a\\x1b.png: 512 bytes of 2.0 KiB, 25 %",
+        ),
+        (
+            {
+                "type": "status",
+                "state": "connected",
+                "url": "ws://h",
+                "id": "7",
+                "sent": 1,
+                "received": 2,
+                "waiting": 3,
+                "dropped": 4,
+            },
+            "* connected, ws://h as 7\n  messages: 1 sent, 2 received, 3 waiting, 4 dropped",
+        ),
+        ({"type": "left", "unsent": 2}, "* You left; 2 messages never sent."),
         ({"type": "novelty", "x": "\x1b"}, '{"type":"novelty","x":"\\u001b"}'),
     ],
 )

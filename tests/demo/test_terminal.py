@@ -3,120 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from stelar_proto.demo.chat import MAX_PICTURE_SIZE
-from stelar_proto.demo.terminal import ChatClient, Lines, chat_session
-from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
+from stelar_proto.demo.terminal import ChatClient, Lines, Screen
+from stelar_proto.errors import AckTimeout, ConnectionLost, RemoteError, StateError
+from tests.demo.fakes import ENTERED, FakeClient, FakeLines, FakeScreen, chat, chat_json, visit
 
-T = TypeVar("T")
-Step = str | Callable[[], object]
-"""What the user types next, or what happens meanwhile."""
-
-ENTERED = {"room": "lobby", "you": {"id": "1", "name": "Ana"}, "members": [{"id": "1", "name": "Ana"}]}
 ANA = {"id": "1", "name": "Ana"}
 BEN = {"id": "2", "name": "Ben"}
-
-
-class FakeLines:
-    """Typed lines from a script; ends when the script does, or when it is closed."""
-
-    def __init__(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self.closed = False
-
-    def __aiter__(self) -> FakeLines:
-        return self
-
-    async def __anext__(self) -> str:
-        while self._steps and not self.closed:
-            step = self._steps.pop(0)
-            if isinstance(step, str):
-                return step
-            step()
-        raise StopAsyncIteration
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeClient:
-    """Answers requests from a table: a value, an exception, or a function of the data."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers: dict[str, Any] = {"enter": ENTERED, "latency": None, **answers}
-        self.asked: list[tuple[str, Any]] = []
-        self.emitted: list[tuple[str, Any]] = []
-        self.clock = 100.0
-        self.receive: Callable[[str, Any], Any] = lambda event, data: None
-        self.handlers: dict[str, Callable[..., Any]] = {}
-
-    def on(self, event: str, handler: Callable[..., Any], /) -> None:
-        self.handlers[event] = handler
-
-    def on_all(self, handler: Callable[[str, Any], Any], /) -> None:
-        self.receive = handler
-
-    def emit(self, event: str, data: Any = None, /) -> None:
-        if event == "ping":
-            raise MessageError("RESERVED_EVENT", "ping is reserved")
-        self.emitted.append((event, data))
-
-    def emit_binary(self, event: str, payload: bytes, /) -> None:
-        self.emitted.append((event, payload))
-
-    async def request(self, event: str, data: Any = None, /) -> Any:
-        self.asked.append((event, data))
-        self.clock += 0.0125
-        answer = self.answers[event]
-        if callable(answer):
-            answer = answer(data)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def lose(self, code: int = 1001, reason: str = "Server shutting down") -> None:
-        self.handlers["disconnect"](code, reason)
-
-
-def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run ``coroutine``, which never has to wait for anything."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("it waited for an event loop")
-
-
-def chat(client: FakeClient, *steps: Step) -> tuple[int, list[str]]:
-    """The exit status and the readable lines of a session in which ``steps`` were typed."""
-    written: list[str] = []
-    lines = FakeLines(list(steps))
-    session = chat_session(client, lines, written.append, name="Ana", room="lobby", now=lambda: client.clock)
-    return finish(session), written
-
-
-def chat_json(client: FakeClient, *steps: Step) -> tuple[int, list[dict[str, Any]]]:
-    """The exit status and the records of a session with ``--json``."""
-    written: list[str] = []
-    lines = FakeLines(list(steps))
-    session = chat_session(
-        client, lines, written.append, name="Ana", room="lobby", now=lambda: client.clock, json=True
-    )
-    return finish(session), [json.loads(line) for line in written]
 
 
 def test_the_fakes_are_what_the_session_asks_for() -> None:
     client: ChatClient = FakeClient()
     lines: Lines = FakeLines([])
+    screen: Screen = FakeScreen()
     assert lines.__aiter__() is lines
-    assert client is not None
+    assert (client.is_connected(), screen.is_live) == (True, False)
 
 
 # --- Entering and leaving -----------------------------------------------------------------------------
@@ -151,11 +57,11 @@ def test_a_server_without_a_chat_still_takes_events_and_questions() -> None:
 def test_a_connection_that_ends_is_told_with_its_reason_and_status_1() -> None:
     client = FakeClient()
     status, written = chat(client, client.lose, "never said")
-    assert (status, written[-1]) == (1, "! The connection ended: 1001 Server shutting down")
+    assert (status, written[-1]) == (1, "! The connection ended: Server shutting down (1001).")
     assert [event for event, _ in client.asked] == ["enter"]
 
 
-def test_a_connection_that_ends_during_a_request_is_told_once() -> None:
+def test_a_connection_that_ends_during_a_request_leaves_its_answer_open() -> None:
     client = FakeClient()
 
     def cut(_data: Any) -> Exception:
@@ -165,15 +71,22 @@ def test_a_connection_that_ends_during_a_request_is_told_once() -> None:
     client.answers["say"] = cut
     status, records = chat_json(client, "hello", "never said")
     assert status == 1
-    assert [record["type"] for record in records] == ["entered", "lost"]
+    assert [record["type"] for record in records] == ["entered", "lost", "error"]
+    assert records[2]["code"] == "CONNECTION_LOST"
 
 
-@pytest.mark.parametrize("error", [ConnectionLost, StateError])
-def test_a_request_that_learns_first_of_the_end_says_so(error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionLost, "The connection ended before the answer; it may have been carried out."),
+        (StateError, "The connection ended."),
+    ],
+)
+def test_a_request_that_learns_first_of_the_end_says_so(error: type[Exception], words: str) -> None:
     client = FakeClient(say=error("the connection ended"))
     status, written = chat(client, "hello", lambda: client.lose(1006, ""))
     assert status == 1
-    assert written[1:] == ["! the connection ended", "! The connection ended: 1006"]
+    assert written[1:] == [f"! {words}", "! The connection ended: it broke off (1006)."]
 
 
 def test_a_connection_that_ends_while_entering_is_told_once() -> None:
@@ -184,7 +97,7 @@ def test_a_connection_that_ends_while_entering_is_told_once() -> None:
         return ConnectionLost("the connection ended")
 
     client.answers["enter"] = cut
-    assert chat(client, "never said") == (1, ["! The connection ended: 1011 Heartbeat timeout"])
+    assert chat(client, "never said") == (1, ["! The connection ended: Heartbeat timeout (1011)."])
 
 
 def test_no_answer_to_entering_is_the_callers_to_tell() -> None:
@@ -195,11 +108,11 @@ def test_no_answer_to_entering_is_the_callers_to_tell() -> None:
 
 
 def test_the_end_of_the_connection_after_leaving_is_not_a_loss() -> None:
-    client = FakeClient()
-    written: list[str] = []
-    finish(chat_session(client, FakeLines([]), written.append, name="Ana", room="lobby", now=lambda: 0.0))
+    client, screen = FakeClient(), FakeScreen()
+    visit(client, screen)
     client.lose(1000, "")
-    assert written[-1] == "* You left."
+    client.handlers["reconnect_failed"]()
+    assert screen.lines[-1] == "* You left."
 
 
 # --- What the user types ------------------------------------------------------------------------------
@@ -208,7 +121,7 @@ def test_the_end_of_the_connection_after_leaving_is_not_a_loss() -> None:
 def test_what_is_said_is_acknowledged_with_the_time_it_took() -> None:
     client = FakeClient(say={"seq": 4})
     _, records = chat_json(client, "hello there")
-    assert client.asked[1] == ("say", {"text": "hello there"})
+    assert client.asked[1] == ("say", {"text": "hello there", "name": "Ana", "room": "lobby"})
     assert records[1] == {"type": "sent", "text": "hello there", "seq": 4, "ms": 12.5}
 
 
@@ -252,7 +165,7 @@ def test_rooms_ping_help_emit_and_request() -> None:
             "TIMEOUT",
             "No answer came in time; it may have been carried out all the same.",
         ),
-        ("/emit ping", {}, "RESERVED_EVENT", "ping is reserved"),
+        ("/emit ping", {}, "RESERVED_EVENT", "Ping is reserved."),
         (
             "/dance",
             {},
@@ -278,11 +191,30 @@ def test_a_picture_is_sent_byte_for_byte_and_confirmed(tmp_path: Path) -> None:
     picture = tmp_path / "my cat.png"
     picture.write_bytes(b"\x89PNG\x00\xff")
     client = FakeClient()
+    client.seconds_a_chunk = 0.0
     status, records = chat_json(client, f"/picture {picture}")
     assert status == 0
     assert client.emitted == [("picture", b"\x89PNG\x00\xff")]
-    digest = hashlib.sha256(b"\x89PNG\x00\xff").hexdigest()
-    assert records[1] == {"type": "picture-sent", "size": 6, "sha256": digest, "ms": 12.5}
+    assert records[1] == {"type": "picture-sent", "size": 6, "ms": 12.5}
+
+
+def test_a_long_transfer_shows_how_far_it_is_in_place_on_a_terminal(tmp_path: Path) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(bytes(4096))
+    client, screen = FakeClient(), FakeScreen(is_live=True)
+    visit(client, screen, f"/picture {picture}")
+    assert screen.updates == [
+        f"  … {picture}: {done}.0 KiB of 4.0 KiB, {25 * done} %" for done in (1, 2, 3, 4)
+    ]
+    assert screen.lines[1] == "  ✓ picture, 4.0 KiB, 2012 ms"
+
+
+def test_a_long_transfer_shows_how_far_it_is_once_a_second_elsewhere(tmp_path: Path) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(bytes(4096))
+    _, records = chat_json(FakeClient(), f"/picture {picture}")
+    done = {"type": "progress", "path": str(picture), "total": 4096}
+    assert records[1:3] == [{**done, "done": 2048}, {**done, "done": 4096}]
 
 
 @pytest.mark.parametrize(
