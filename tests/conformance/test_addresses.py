@@ -215,6 +215,26 @@ async def test_what_has_no_header_of_a_trusted_proxy_is_refused(
         assert server.get_stats().total_connections == 0
 
 
+@pytest.mark.feature("proxy_protocol", "use")
+async def test_a_middleware_whose_client_breaks_off_at_once_is_begun_and_cancelled(world: World) -> None:
+    told = Inbox()
+    server = world.server(proxy_protocol=True, trusted_proxies=["127.0.0.1"])
+
+    @server.use
+    async def wait(ctx: Any, next_: Any) -> None:
+        told("begun")
+        try:
+            await anyio.sleep(1000)
+        finally:
+            told("cancelled")
+
+    with anyio.fail_after(PATIENCE):
+        async with server, raw_connection(server, "tcp") as stream:
+            await stream.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 5 6\r\n" + bytes(7))  # no frame is so short
+            assert await read_to_end(stream) == error_frame("INVALID_FRAME_SIZE")
+            assert await told.take(2) == ["begun", "cancelled"]
+
+
 @pytest.mark.feature("proxy_protocol", "connect_timeout")
 async def test_a_header_that_does_not_come_is_not_waited_for_longer_than_the_handshake(world: World) -> None:
     options: Any = {"proxy_protocol": True, "trusted_proxies": ["127.0.0.1"], "connect_timeout": 0.05}

@@ -691,6 +691,26 @@ def test_a_hook_that_waits_when_the_server_stops_is_cancelled(house: House, wire
     assert left == ["Cancelled", "Cancelled"]
 
 
+def test_what_waits_for_a_hook_and_is_cancelled_before_it_began_leaves_room_for_others(house: House) -> None:
+    left: list[object] = []
+
+    async def wait(event: str, **_: Any) -> None:
+        try:
+            await house.loop.sleep(1)
+            left.append(event)
+        except BaseException as error:
+            left.append(type(error).__name__)
+            raise
+
+    server = house.serve(hooks={"on_before_broadcast": wait})
+    server.broadcast("first")
+    server.runtime.cancel_tasks()
+    house.loop.run_until_idle()
+    server.broadcast("second")
+    house.loop.advance(1)
+    assert left == ["Cancelled", "second"]
+
+
 def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> None:
     doubt = Doubt()
     server = house.serve(
