@@ -41,7 +41,12 @@ def join(peer: Peer, room: str) -> bool:
 
 
 def leave(peer: Peer, room: str) -> bool:
-    """Take a client out of ``room``, and confirm it; False as above."""
+    """Take a client out of ``room``, and confirm it; False as above.
+
+    Raises:
+        ValueError, TypeError: the name cannot name a room.
+    """
+    check_room_name(room)
 
     def act() -> bool:
         peer.namespace.hub.leave(peer, room)
