@@ -66,14 +66,16 @@ class Listening(SystemLifecycle[P]):
         while True:
             for _ in range(_ACCEPTS_PER_TURN):  # of those that wait already; it does not yield by itself
                 try:
-                    connection, _address = await loop.sock_accept(listener.socket)
+                    connection, address = await loop.sock_accept(listener.socket)
                 except OSError as error:
                     await asyncio.sleep(self.accept_failed(error))
                 else:
-                    runtime.start_task(self._take_in(kind, connection, runtime))
+                    runtime.start_task(self._take_in(kind, connection, address, runtime))
             await asyncio.sleep(0)
 
-    async def _take_in(self, kind: str, connection: socket.socket, runtime: AsyncioRuntime) -> None:
+    async def _take_in(
+        self, kind: str, connection: socket.socket, address: object, runtime: AsyncioRuntime
+    ) -> None:
         context, config = self._tls.context, self.config
         keep_unsent_here(connection)
 
@@ -90,7 +92,7 @@ class Listening(SystemLifecycle[P]):
                 ssl_shutdown_timeout=None if context is None else config.close_timeout,
             )
         except OSError as error:
-            self.logger.info("the TLS handshake failed: %s", error)
+            self._handshake_failed(kind, address, error)
 
     async def serve_forever(self) -> None:
         """Serve until :meth:`stop` is called, SIGINT or SIGTERM comes, or this is cancelled; then stop.

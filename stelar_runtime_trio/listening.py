@@ -69,25 +69,29 @@ class Listening(SystemLifecycle[P]):
             try:
                 while True:
                     try:
-                        connection, _address = await accepting.accept()
+                        connection, address = await accepting.accept()
                     except OSError as error:
                         await trio.sleep(self.accept_failed(error))
                     else:
                         stream = trio.SocketStream(connection)
                         keep_unsent_here(connection)  # behind trio, which would have it stricter
-                        runtime.nursery.start_soon(self._take_in, kind, runtime, stream)
+                        runtime.nursery.start_soon(self._take_in, kind, runtime, stream, address)
             finally:
                 listener.close()
 
     @trio.lowlevel.enable_ki_protection
-    async def _take_in(self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream) -> None:
+    async def _take_in(
+        self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream, address: object
+    ) -> None:
         opened_at = runtime.now()
-        stream = await self._secure(plain, opened_at + self.config.connect_timeout)
+        stream = await self._secure(kind, plain, address, opened_at + self.config.connect_timeout)
         if stream is not None:
             transport = StreamTransport(runtime, stream, opened_at)
             await transport.run(partial(self.connected, kind))
 
-    async def _secure(self, plain: trio.SocketStream, deadline: float) -> Stream | None:
+    async def _secure(
+        self, kind: str, plain: trio.SocketStream, address: object, deadline: float
+    ) -> Stream | None:
         context = self._tls.context
         if context is None:
             return plain
@@ -99,7 +103,7 @@ class Listening(SystemLifecycle[P]):
             await trio.aclose_forcefully(stream)
             if not isinstance(error, trio.BrokenResourceError | trio.TooSlowError):
                 raise
-            self.logger.info("the TLS handshake failed: %s", error.__cause__ or error)
+            self._handshake_failed(kind, address, error.__cause__ or error)
             return None
         return stream
 

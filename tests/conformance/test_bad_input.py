@@ -149,6 +149,7 @@ async def test_bad_requests_are_answered_with_their_status(world: World, head: b
 async def test_a_message_that_breaks_the_rules_is_dropped_and_reported_and_the_client_stays(
     world: World, wire: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "stelar.server")
     async with world.conversation(announce_id=False) as (server,):
         heard = Inbox()
         server.on_all(lambda ctx: heard((ctx.event, ctx.data)))
