@@ -24,7 +24,7 @@ class AnnouncedPeer(Peer):
 
     def begin(self) -> None:
         self._reader = None
-        if self.server.gate.is_trusted(self.remote_address):
+        if self.server.gate.is_trusted(self):
             self._reader = ProxyHeaderReader()
         else:
             self._turn_away("connections are taken from trusted proxies only")

@@ -120,17 +120,19 @@ class Gate:
 
         That of a trusted proxy that speaks WebSocket waits for :meth:`identify`.
         """
-        waits = peer.protocol == "ws" and self.is_trusted(peer.remote_address)
+        waits = peer.protocol == "ws" and self.is_trusted(peer)
         return None if waits else self._count(peer)
 
-    def is_trusted(self, address: str | None) -> bool:
-        """Tell whether ``address`` is one of ``trusted_proxies``."""
-        parsed = None if address is None else parse_address(address)
+    def is_trusted(self, peer: Peer) -> bool:
+        """Tell whether a new connection is one of ``trusted_proxies``."""
+        if peer.remote_address is None:
+            return self._server.config.trusts_unix(peer.protocol)
+        parsed = parse_address(peer.remote_address)
         return parsed is not None and is_within(parsed, self._server.config.proxy_networks)
 
     def identify(self, peer: Peer, request: Request) -> Deferred | None:
         """A proxy's ``request`` tells who the client is: count it, if it was not; return the rest of that."""
-        if peer.place is not None or peer.remote_address is None:
+        if peer.place is not None or (peer.remote_address is None and not self.is_trusted(peer)):
             return None
         lines = request.headers.get_all("X-Forwarded-For")
         peer.remote_address = client_address(peer.remote_address, lines, self._server.config.proxy_networks)
