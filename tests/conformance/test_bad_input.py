@@ -333,3 +333,17 @@ async def test_a_fault_of_the_library_costs_one_connection(
         assert (await ended.next())[0] == 1006
         await bystander_is_well(server, bystander)
     assert "a fault of ours" in caplog.text
+
+
+@pytest.mark.feature("on")
+async def test_an_event_that_nobody_handles_is_counted_and_nothing_else(
+    world: World, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.conversation(wire) as (server, client):
+        server.on_ack("echo", lambda ctx: ctx.data)
+        client.emit("nobody", 1)
+        client.emit_binary("nobody", b"1")
+        await bystander_is_well(server, client)
+        stats = server.get_stats()
+        assert (stats.total_messages_received, stats.invalid_messages) == (3, 0)
+    assert caplog.records == []
