@@ -97,7 +97,7 @@ class Listening(SystemLifecycle[P]):
                 ssl_shutdown_timeout=None if context is None else config.close_timeout,
             )
         except OSError as error:
-            self.logger.info("the TLS handshake failed: %s", error)
+            self._handshake_failed(kind, address, error)
         finally:
             end_handshake()
 

@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from functools import partial
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, TypeVar, cast
 
 from stelar_proto.channel import Endpoint, WaitableEvent
@@ -74,8 +76,15 @@ class AsyncioRuntime:
         task = self._loop.create_task(_run_coroutine(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
-        task.add_done_callback(lambda _: coroutine.close())  # if it was cancelled before it began
-        return task.cancel
+        task.add_done_callback(lambda _: coroutine.close())  # if the loop ended before it began
+        return partial(self._cancel, task)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancel ``task`` when it has begun, as trio does: what it was handed ends in good order."""
+        if getcoroutinestate(task.get_coro()) == CORO_CREATED:  # type: ignore[arg-type]  # it has a coroutine
+            self._loop.call_soon(task.cancel)
+        else:
+            task.cancel()
 
     def _forget_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -119,7 +128,7 @@ class AsyncioRuntime:
     def cancel_tasks(self) -> None:
         """Cancel what was spawned until now, the caller aside."""
         for task in _but_current(self._tasks):
-            task.cancel()
+            self._cancel(task)
 
     async def close(self, timeout: float | None = None) -> int:
         """Stop the timer and cancel what was spawned, the caller aside; return how much has not ended."""
@@ -127,7 +136,7 @@ class AsyncioRuntime:
         # What ends behind it may have been spawned meanwhile; and some who are cancelled go on, once.
         for _ in range(2):
             for task in _but_current(self._tasks | self._own_tasks):
-                task.cancel()
+                self._cancel(task)
             await self._wait_for_tasks(None if timeout is None else timeout / 2)
         return sum(not task.done() for task in _but_current(self._tasks | self._own_tasks))
 

@@ -89,14 +89,16 @@ class Listening(SystemLifecycle[P]):
             await trio.aclose_forcefully(plain)
             return
         try:
-            stream = await self._secure(plain, opened_at + self.config.connect_timeout)
+            stream = await self._secure(kind, plain, address, opened_at + self.config.connect_timeout)
         finally:
             end_handshake()
         if stream is not None:
             transport = StreamTransport(runtime, stream, opened_at)
             await transport.run(partial(self.connected, kind))
 
-    async def _secure(self, plain: trio.SocketStream, deadline: float) -> Stream | None:
+    async def _secure(
+        self, kind: str, plain: trio.SocketStream, address: object, deadline: float
+    ) -> Stream | None:
         context = self._tls.context
         if context is None:
             return plain
@@ -108,7 +110,7 @@ class Listening(SystemLifecycle[P]):
             await trio.aclose_forcefully(stream)
             if not isinstance(error, trio.BrokenResourceError | trio.TooSlowError):
                 raise
-            self.logger.info("the TLS handshake failed: %s", error.__cause__ or error)
+            self._handshake_failed(kind, address, error.__cause__ or error)
             return None
         return stream
 

@@ -75,6 +75,18 @@ class SystemLifecycle(Lifecycle[P]):
         """
         self._tls.reload(tls)
 
+    def _handshake_failed(self, kind: str, address: object, error: BaseException) -> None:
+        """Report a connection that did not get through TLS; ``address`` is what ``accept()`` returned."""
+        host = address[0] if isinstance(address, tuple) else None
+        extra = {
+            "client_id": None,
+            "remote_address": host,
+            "transport": kind,
+            "event": None,
+            "reason": str(error),
+        }
+        self.logger.info("the TLS handshake with %s failed: %s", host, error, extra=extra)
+
     def memory_bytes(self) -> int:
         """Return the resident memory of the process."""
         return memory_bytes()

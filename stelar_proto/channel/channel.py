@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from stelar_proto import tcp, ws
 from stelar_proto.errors import PeerTimeout, StateError
 from stelar_proto.ws import Role
-from stelar_proto.ws.close import encode_close
+from stelar_proto.ws.close import check_close
 
 from .config import ChannelConfig
 from .events import Closed
@@ -187,8 +187,9 @@ class Channel(ABC):
 
         Raises:
             MessageError: the code must not be sent.
+            TypeError: the code is no int, or the reason no str.
         """
-        encode_close(code)
+        check_close(code, reason)
         self._now = now
         if self.state is State.CONNECTING:
             self.abort(Closed(code, reason, None))

@@ -88,9 +88,13 @@ class Endpoint(ABC):
 
     def _break_off(self) -> None:
         """A fault of the library: it is reported, and costs this connection only, whatever the loop."""
-        self._logger.exception("a connection is cut: a fault of the library")
+        self._logger.exception("a connection is cut: a fault of the library", extra=self._log_fields())
         self.session.abort(Closed(1006, "", None))
         self.flush_soon()
+
+    def _log_fields(self, event: str | None = None, error: BaseException | None = None) -> dict[str, Any]:
+        """Return the fields of a record about this connection, ``event`` and ``error``."""
+        return {}
 
     def next_deadline(self) -> float | None:
         """When :meth:`handle_deadline` wants to be called."""

@@ -82,22 +82,26 @@ def plain_address(text: str) -> str:
     return text if address is None else str(address)
 
 
-def client_address(peer: str, forwarded_for: Iterable[str], trusted: Iterable[IPNetwork]) -> str:
-    """Return where a client comes from, as text without zone or port.
+def client_address(
+    peer: str | None, forwarded_for: Iterable[str], trusted: Iterable[IPNetwork]
+) -> str | None:
+    """Return where a client comes from, as text without zone or port; None if nobody knows.
 
     ``X-Forwarded-For`` is walked from right to left for as long as the hop that wrote an element is trusted.
     What is no address, an empty element too, ends the walk at the hop that wrote it: everything left of it is
     anybody's word.
 
     Arguments:
-        peer: the address of the other end of the socket.
+        peer: the address of the other end of the socket; None for a trusted one that has none.
         forwarded_for: the values of the header's lines, in order.
         trusted: the networks of the proxies.
     """
-    address = parse_address(peer)
+    hops = _from_right(forwarded_for)
+    address = None if peer is None else parse_address(peer)
+    if peer is None:  # who wrote the last element
+        address = parse_hop(next(hops, ""))
     if address is None:
         return peer
-    hops = _from_right(forwarded_for)
     while is_within(address, trusted) and (element := next(hops, None)) is not None:
         hop = parse_hop(element)
         if hop is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stelar_proto.channel import State
@@ -12,6 +13,7 @@ from stelar_proto.ws import Request
 from .client_ids import new_client_id
 from .middleware import Middleware, MiddlewareChain, Refusal
 from .origins import may_connect
+from .reports import fields_of
 
 if TYPE_CHECKING:
     from .application import ServerApplication
@@ -75,7 +77,9 @@ class Admission:
                 return _ORIGIN
             peer.request, peer.namespace = request, namespace
         if len(self._places) >= server.config.max_connections:
-            server.logger.warning("refused %s: the server is full", peer.remote_address)
+            if server.pace.may_warn("full", peer.session.now):
+                extra = fields_of(peer, reason=_FULL[1], status=_FULL[0])
+                server.logger.warning("refused %s: the server is full", peer.remote_address, extra=extra)
             return _FULL
         self._places.add(peer)
         return None
@@ -127,8 +131,11 @@ class Admission:
     def _refuse(self, peer: Peer, refusal: Refusal) -> None:
         self.release(peer)
         peer.refuse(*refusal)
-        extra = {"remote_address": peer.remote_address, "status": refusal[0], "reason": refusal[1]}
+        extra = fields_of(peer, reason=refusal[1], status=refusal[0])
         self._server.logger.info("refused %s: %d %s", peer.remote_address, *refusal, extra=extra)
+
+    def _report_id(self, peer: Peer, message: str, error: BaseException | None) -> None:
+        self._server.logger.error(message, exc_info=error, extra=fields_of(peer, reason=message))
 
     def _take_in(self, peer: Peer) -> Deferred | None:
         server = self._server
@@ -136,7 +143,7 @@ class Admission:
             server.config.generate_client_id,
             entropy=server.runtime.entropy,
             taken=self._client_ids,
-            logger=server.logger,
+            report=partial(self._report_id, peer),
         )
         if client_id is None:
             self._refuse(peer, _NO_ID)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from logging import INFO, WARNING
+
 from stelar_proto.channel import State
 from stelar_proto.proxy_protocol import ProxyHeaderError, ProxyHeaderReader
 
 from .addresses import plain_address
 from .peer import Peer
+from .reports import fields_of
 
 
 class AnnouncedPeer(Peer):
@@ -21,7 +24,7 @@ class AnnouncedPeer(Peer):
 
     def begin(self) -> None:
         self._reader = None
-        if self.server.gate.is_trusted(self.remote_address):
+        if self.server.gate.is_trusted(self):
             self._reader = ProxyHeaderReader()
         else:
             self._turn_away("connections are taken from trusted proxies only")
@@ -46,5 +49,7 @@ class AnnouncedPeer(Peer):
         return super().receive_data(rest) if rest else True
 
     def _turn_away(self, words: str) -> None:
-        self._logger.warning("refused %s: %s", self.remote_address, words)
+        level = WARNING if self.server.pace.may_warn("PROXY", self.session.now) else INFO
+        extra = fields_of(self, reason=words, status=400)
+        self._logger.log(level, "refused %s: %s", self.remote_address, words, extra=extra)
         self.refuse(400, words)

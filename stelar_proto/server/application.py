@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from logging import INFO, WARNING
+from logging import DEBUG, INFO, WARNING
 from typing import Any, Unpack, overload
 
 from stelar_proto.channel import Closed, Lifecycle, Place, Runtime, Transport
@@ -33,6 +33,7 @@ from .ip_tracking import Gate
 from .line import Line
 from .namespace import Namespace
 from .peer import Peer
+from .reports import Pace, fields_of, tell_repeats, warn
 from .throttle import Throttle
 
 # For limiters and trackers that are told of the last clients, seconds; part of what a stop may take.
@@ -61,7 +62,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         Lifecycle.__init__(self, config, choose_logger(config.logger, "stelar.server"))
         self.config: ServerConfig = config
         self._namespaces: dict[str, Namespace] = {self.path: self}
-        self.hooks = Hooks(lambda: self.config.hooks, self.logger)
+        self.hooks = Hooks(lambda: self.config.hooks, self.logger, self._find)
         self.admission = Admission(self)
         self._http = HttpRouter(self.logger, self._own_routes())
         self._background = Background(self.logger)
@@ -212,6 +213,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         for namespace in self._namespaces.values():
             namespace.begin_anew()
         self.throttle.begin()
+        self.pace = Pace()
         self._background.begin(runtime)
         self._sweep = Sweep(self._sweeps, self._background, runtime.now())
         self._deadlines.schedule(self._sweep)
@@ -268,7 +270,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
             peer.id,
             peer.protocol,
             peer.remote_address,
-            extra={"client_id": peer.id},
+            extra=fields_of(peer),
         )
 
     def receive_request(self, peer: Peer, request: Request) -> Deferred | None:
@@ -278,17 +280,20 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     def receive_invalid(self, peer: Peer, reason: str) -> Deferred | None:
         """A message that broke the rules was dropped; return the rest if the hook is to be awaited."""
         self._counters.invalid_messages += 1
-        self.logger.warning("from %s: %s", peer.id, reason, extra={"client_id": peer.id, "reason": reason})
+        warn(peer, "invalid messages", "from %s: %s", peer.id, reason, reason=reason)
         return self.hooks.tell(("on_invalid_message", {"client_id": peer.id, "reason": reason}))
 
-    def make_line(self) -> Line:
-        """Return a new line of actions that hooks decide about."""
-        return Line(self.hooks, self.runtime, self.config.hook_backlog, self._refuse_action)
+    def make_line(self, peer: Peer | None = None) -> Line:
+        """Return a new line of actions that hooks decide about, of one client or of a namespace."""
+        return Line(
+            self.hooks, self.runtime, self.config.hook_backlog, partial(self._refuse_action, peer), peer
+        )
 
-    def _refuse_action(self) -> None:
+    def _refuse_action(self, peer: Peer | None, is_first: bool) -> None:
         self._counters.refused_actions += 1
-        backlog = self.config.hook_backlog
-        self.logger.warning("refused a join, a leave or a broadcast: %d wait for an async hook", backlog)
+        words = f"{self.config.hook_backlog} wait for an async hook"
+        level, extra = WARNING if is_first else DEBUG, fields_of(peer, reason=words)
+        self.logger.log(level, "refused a join, a leave or a broadcast: %s", words, extra=extra)
 
     def count_rooms(self) -> int:
         """Return how many rooms there are, in all namespaces."""
@@ -297,7 +302,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
     def remove(self, peer: Peer, end: Closed) -> None:
         """A session ended."""
         who = peer.id or peer.remote_address
-        extra = {"client_id": peer.id, "reason": end.reason}
+        extra = fields_of(peer, reason=end.reason or (str(end.error) if end.error else ""), code=end.code)
         if end.error is not None:
             level = WARNING if isinstance(end.error, SlowConsumer) else INFO
             self.logger.log(level, "%s: connection ended: %s", who, end.error, extra=extra)
@@ -314,5 +319,6 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         self._counters.messages_received += peer.session.messages_received
         self._counters.messages_sent += peer.session.messages_sent
         self._counters.dropped_messages += peer.session.messages_dropped
+        tell_repeats(peer)
         self.throttle.forget(peer)
         self.gate.leave(peer)

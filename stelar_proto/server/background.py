@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import Logger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stelar_proto.channel import Runtime, WaitableEvent
 from stelar_proto.channel.handlers import FAULTS, is_awaitable
+
+from .reports import fields_of
+
+if TYPE_CHECKING:
+    from .peer import Peer
 
 SWEEP_INTERVAL = 60.0
 """Seconds between two calls of ``cleanup()``."""
@@ -40,25 +45,37 @@ class Background:
         self._runtime = runtime
         self._pending = 0
 
-    def call(self, name: str, function: Callable[..., object], *arguments: object) -> None:
-        """Call ``function``, and await what it returns in a task of its own if it has to be."""
+    def call(
+        self, name: str, function: Callable[..., object], *arguments: object, peer: Peer | None = None
+    ) -> None:
+        """Call ``function``, and await what it returns in a task of its own if it has to be.
+
+        Arguments:
+            name: for the log.
+            function, arguments: what is called.
+            peer: whom it is about, if it is about one client.
+        """
         try:
             result = function(*arguments)
-        except FAULTS:
-            self._logger.exception("%s raised", name)
+        except FAULTS as error:
+            self._report(name, peer, error)
             return
         if is_awaitable(result):
             assert self._runtime is not None
             self._pending += 1
-            self._runtime.spawn(self._finish(name, result))  # type: ignore[arg-type]  # it is awaitable
+            self._runtime.spawn(self._finish(name, peer, result))  # type: ignore[arg-type]  # it is awaitable
 
-    async def _finish(self, name: str, result: Awaitable[object]) -> None:
+    async def _finish(self, name: str, peer: Peer | None, result: Awaitable[object]) -> None:
         try:
             await result
-        except FAULTS:
-            self._logger.exception("%s raised", name)
+        except FAULTS as error:
+            self._report(name, peer, error)
         finally:
             self._end_one()
+
+    def _report(self, name: str, peer: Peer | None, error: BaseException) -> None:
+        extra = fields_of(peer, reason=type(error).__name__)
+        self._logger.error("%s raised", name, exc_info=error, extra=extra)
 
     @contextmanager
     def busy(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Container
-from logging import Logger
 
 from stelar_proto.channel.handlers import FAULTS
 
@@ -16,27 +15,28 @@ def new_client_id(
     *,
     entropy: Callable[[int], bytes],
     taken: Container[str],
-    logger: Logger,
+    report: Callable[[str, BaseException | None], object],
 ) -> str | None:
-    """Return the id of a new client; None if none could be made, which ``logger`` is told.
+    """Return the id of a new client; None if none could be made, which is reported.
 
     Arguments:
         generate: the application's; None for random UUIDs (version 4).
         entropy: ``entropy(n)`` returns ``n`` unpredictable bytes.
         taken: the ids of the clients that are here.
+        report: told in words why there is none, and what was raised.
     """
     if generate is None:
         return str(uuid.UUID(bytes=entropy(16), version=4))
     try:
         client_id = generate()
-    except FAULTS:
-        logger.exception("generate_client_id raised; the client is refused")
+    except FAULTS as error:
+        report("generate_client_id raised; the client is refused", error)
         return None
     problem = _problem_of(client_id)
     if problem is None and client_id in taken:
         problem = "is taken"
     if problem is not None:
-        logger.error("generate_client_id: %r %s; the client is refused", client_id, problem)
+        report(f"generate_client_id: {client_id!r} {problem}; the client is refused", None)
         return None
     return client_id
 

@@ -38,6 +38,9 @@ _COUNTS = (
     "hook_backlog",
 )
 
+_UNIX = "unix"
+"""Among the trusted proxies: those without an address, who may write to the file of the socket."""
+
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
 
@@ -105,7 +108,8 @@ class ServerConfig(Options):
         max_connections: clients at once; one more is refused with 503, or an Error frame.
         max_connections_per_ip: connections at once from one address, those in the handshake included; one
             more is refused with 429, or an Error frame. Connections without an address are not limited.
-        trusted_proxies: networks, as texts or objects of :mod:`ipaddress`, whose ``X-Forwarded-For`` and
+        trusted_proxies: networks, as texts or objects of :mod:`ipaddress`, and ``"unix"`` for all who connect
+            through a Unix socket, whose ``X-Forwarded-For`` and
             PROXY headers are believed.
         proxy_protocol: the TCP port expects a PROXY header (version 1 or 2) in front of every connection, and
             refuses what comes without one or not from ``trusted_proxies``. Under TLS it stands inside.
@@ -293,10 +297,14 @@ class ServerConfig(Options):
         if isinstance(networks, str | bytes) or not isinstance(networks, Iterable):
             yield f"trusted_proxies must be several networks, such as ['10.0.0.0/8'], not {networks!r}"
         else:
-            parsed, problems = parse_networks(networks)
-            self._set("trusted_proxies", parsed)
+            given = tuple(networks)
+            parsed, problems = parse_networks(network for network in given if network != _UNIX)
+            unix = (_UNIX,) if _UNIX in given else ()
+            self._set("trusted_proxies", parsed + unix)
             yield from (f"trusted_proxies: {problem}" for problem in problems)
-            if self.proxy_protocol and not parsed and not problems:
+            if unix and not (self.trusts_unix("ws") or self.trusts_unix("tcp")):
+                yield "trusted_proxies: 'unix' needs a unix_path, or a sock or tcp_sock of that family"
+            if self.proxy_protocol and not self.trusted_proxies and not problems:
                 yield "proxy_protocol needs trusted_proxies: nobody else's header would be believed"
         yield from _missing_methods("ip_tracker", self.ip_tracker, _TRACKER_METHODS)
 
@@ -314,7 +322,17 @@ class ServerConfig(Options):
     @property
     def proxy_networks(self) -> tuple[IPNetwork, ...]:
         """The networks of ``trusted_proxies``."""
-        return cast("tuple[IPNetwork, ...]", self.trusted_proxies)
+        networks = tuple(network for network in self.trusted_proxies if network != _UNIX)
+        return cast("tuple[IPNetwork, ...]", networks)
+
+    def trusts_unix(self, kind: str) -> bool:
+        """Tell whether connections of ``kind`` come through a Unix socket, and are believed."""
+        if _UNIX not in self.trusted_proxies:
+            return False
+        if kind == "ws" and self.unix_path is not None:
+            return True
+        family = getattr(self.sock if kind == "ws" else self.tcp_sock, "family", None)
+        return getattr(family, "name", None) == "AF_UNIX"
 
     def session_config(self) -> SessionConfig:
         """Return what concerns each session.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Unpack
 
 from stelar_proto.messages import check_event_name
+from stelar_proto.session.arguments import check_client_id
 
 from .config import ServerConfig, ServerOptions
 from .rate_limits import RateLimit
@@ -70,19 +71,23 @@ class Configurable(ABC):
         Returns whether there is such a client.
 
         Raises:
-            TypeError: that is no limit.
+            TypeError: that is no limit, or no id.
         """
         if not isinstance(limit, RateLimit):
             raise TypeError(f"a limit is a RateLimit, not {type(limit).__name__}")
-        peer = self._find(client_id)
+        peer = self._find(check_client_id(client_id))
         if peer is None:
             return False
         peer.allowance.set_own(limit, peer.session.now)
         return True
 
     def remove_client_rate_limit(self, client_id: str) -> bool:
-        """Have the other limits hold for one client again; return whether it had one of its own."""
-        peer = self._find(client_id)
+        """Have the other limits hold for one client again; return whether it had one of its own.
+
+        Raises:
+            TypeError: that is no id.
+        """
+        peer = self._find(check_client_id(client_id))
         if peer is None or not peer.allowance.has_own:
             return False
         peer.allowance.set_own(None, peer.session.now)

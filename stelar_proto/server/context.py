@@ -228,7 +228,11 @@ class Context(ClientContext):
         return self._peer.join_room(room)
 
     def leave_room(self, room: str) -> bool:
-        """Take the client out of ``room``, which it is told; False if it was not in it."""
+        """Take the client out of ``room``, which it is told; False if it was not in it.
+
+        Raises:
+            ValueError, TypeError: nothing can be a room of that name.
+        """
         return self._peer.leave_room(room)
 
     def get_clients(self, room: str | None = None) -> list[str]:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from logging import Logger
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
 from stelar_proto.session import Deferred
+
+from .reports import fields_of
+
+if TYPE_CHECKING:
+    from .peer import Peer
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "on_rate_limit_exceeded": ("client_id", "event", "limit", "ctx"),
@@ -53,10 +58,17 @@ class Hooks:
     Arguments:
         get_hooks: returns the option ``hooks``, which may change.
         logger: where hooks that raise are reported.
+        find: returns the client of an id, for that report.
     """
 
-    def __init__(self, get_hooks: Callable[[], Mapping[str, Handler]], logger: Logger) -> None:
+    def __init__(
+        self,
+        get_hooks: Callable[[], Mapping[str, Handler]],
+        logger: Logger,
+        find: Callable[[str], Peer | None],
+    ) -> None:
         self._get_hooks = get_hooks
+        self._find = find
         self.logger = logger
         self._running: set[str] = set()
 
@@ -90,7 +102,11 @@ class Hooks:
             return True
 
     def _report(self, name: str, arguments: dict[str, Any], error: BaseException) -> None:
-        extra = {"hook": name, "client_id": arguments.get("client_id"), "event": arguments.get("event")}
+        context = arguments.get("ctx")
+        peer = context._peer if context is not None else self._find(arguments.get("client_id", ""))
+        extra = fields_of(peer, reason=type(error).__name__, hook=name)
+        # What the hook was told, of whatever it was about.
+        extra |= {name: arguments[name] for name in extra.keys() & arguments.keys() if name != "reason"}
         self.logger.error("hook %s raised", name, exc_info=error, extra=extra)
 
     def tell(self, *calls: Call) -> Deferred | None:

@@ -1,16 +1,21 @@
-"""Plain HTTP beside the WebSocket: the health endpoint, pages, and the answer where there is nothing."""
+"""Plain HTTP beside the WebSocket: the health peer, pages, and the answer where there is nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from logging import Logger
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stelar_proto.channel import HttpResponse, State
 from stelar_proto.channel.handlers import FAULTS, check_handler, is_awaitable
 from stelar_proto.errors import StateError
-from stelar_proto.session import Deferred, Dispatcher, WebSocketSession
+from stelar_proto.session import Deferred, WebSocketSession
 from stelar_proto.ws import Request
+
+from .reports import fields_of
+
+if TYPE_CHECKING:
+    from .peer import Peer
 
 HttpHandler = Callable[[Request], HttpResponse | Awaitable[HttpResponse]]
 
@@ -48,39 +53,37 @@ class HttpRouter:
             raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
         self._routes[path] = Route(check_handler(handler))
 
-    def answer(self, endpoint: Dispatcher, request: Request) -> Deferred | None:
-        """Answer ``request``, which came to ``endpoint``; return the rest if its handler is to be awaited."""
+    def answer(self, peer: Peer, request: Request) -> Deferred | None:
+        """Answer ``request``, which came to ``peer``; return the rest if its handler is to be awaited."""
         route = self._routes.get(request.path) or self.own.get(request.path)
         if route is None:
-            self._respond(endpoint, request, _NOT_FOUND)
+            self._respond(peer, request, _NOT_FOUND)
         elif request.method not in route.methods:
             allowed = ", ".join(route.methods)
             words = f"only {allowed}\n"
             refusal = HttpResponse.of_text(words, status=405, headers=[("Allow", allowed)])
-            self._respond(endpoint, request, refusal)
+            self._respond(peer, request, refusal)
         else:
             try:
                 response = route.handler(request)
             except FAULTS as error:
-                self._fail(endpoint, request, error)
+                self._fail(peer, request, error)
             else:
                 if not isinstance(response, HttpResponse) and is_awaitable(response):
-                    return self._await_response(endpoint, request, response)
-                self._respond(endpoint, request, response)
+                    return self._await_response(peer, request, response)
+                self._respond(peer, request, response)
         return None
 
-    async def _await_response(
-        self, endpoint: Dispatcher, request: Request, response: Awaitable[HttpResponse]
-    ) -> None:
+    async def _await_response(self, peer: Peer, request: Request, response: Awaitable[HttpResponse]) -> None:
         try:
             answer = await response
         except FAULTS as error:
-            self._fail(endpoint, request, error)
+            self._fail(peer, request, error)
         else:
-            self._respond(endpoint, request, answer)
+            self._respond(peer, request, answer)
 
-    def _respond(self, endpoint: Dispatcher, request: Request, response: object) -> None:
-        session = endpoint.session
+    def _respond(self, peer: Peer, request: Request, response: object) -> None:
+        session = peer.session
         assert isinstance(session, WebSocketSession)  # TCP knows no requests
         if session.state is not State.CONNECTING:
             return  # it went while the handler was awaited
@@ -91,12 +94,13 @@ class HttpRouter:
                 raise ValueError(f"a body of {len(response.body)} bytes is over outbox_limit")
             session.respond(response.status, response.body, headers=response.headers)
         except Exception as error:  # whatever an application may take for a status, a body or a header
-            self._fail(endpoint, request, error)
+            self._fail(peer, request, error)
         else:
-            endpoint.flush_soon()
+            peer.flush_soon()
 
-    def _fail(self, endpoint: Dispatcher, request: Request, error: BaseException) -> None:
-        self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error)
-        if endpoint.session.state is State.CONNECTING:
-            endpoint.session.refuse(500, "the handler failed")
-            endpoint.flush_soon()
+    def _fail(self, peer: Peer, request: Request, error: BaseException) -> None:
+        extra = fields_of(peer, reason=type(error).__name__, path=request.path)
+        self._logger.error("the HTTP handler of %r failed", request.path, exc_info=error, extra=extra)
+        if peer.session.state is State.CONNECTING:
+            peer.session.refuse(500, "the handler failed")
+            peer.flush_soon()

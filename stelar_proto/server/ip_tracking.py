@@ -16,6 +16,7 @@ from stelar_proto.ws import Request
 
 from .addresses import client_address, is_within, parse_address, plain_address
 from .background import Background, outcome
+from .reports import fields_of
 
 if TYPE_CHECKING:
     from .application import ServerApplication
@@ -141,17 +142,19 @@ class Gate:
 
         That of a trusted proxy that speaks WebSocket waits for :meth:`identify`.
         """
-        waits = peer.protocol == "ws" and self.is_trusted(peer.remote_address)
+        waits = peer.protocol == "ws" and self.is_trusted(peer)
         return None if waits else self._count(peer)
 
-    def is_trusted(self, address: str | None) -> bool:
-        """Tell whether ``address`` is one of ``trusted_proxies``."""
-        parsed = None if address is None else parse_address(address)
+    def is_trusted(self, peer: Peer) -> bool:
+        """Tell whether a new connection is one of ``trusted_proxies``."""
+        if peer.remote_address is None:
+            return self._server.config.trusts_unix(peer.protocol)
+        parsed = parse_address(peer.remote_address)
         return parsed is not None and is_within(parsed, self._server.config.proxy_networks)
 
     def identify(self, peer: Peer, request: Request) -> Deferred | None:
         """A proxy's ``request`` tells who the client is: count it, if it was not; return the rest of that."""
-        if peer.place is not None or peer.remote_address is None:
+        if peer.place is not None or (peer.remote_address is None and not self.is_trusted(peer)):
             return None
         lines = request.headers.get_all("X-Forwarded-For")
         peer.remote_address = client_address(peer.remote_address, lines, self._server.config.proxy_networks)
@@ -162,30 +165,31 @@ class Gate:
             return None
         peer.place = place = Place(peer.remote_address)
         if self._custom is not None:
-            return self._ask(self._custom, place)
+            return self._ask(self._custom, place, peer)
         place.is_counted = self.counts.check(place.ip)
         place.is_refused = not place.is_counted
         if place.is_counted:
             self.counts.add(place.ip)
         return None
 
-    async def _ask(self, tracker: IpTracker, place: Place) -> None:
+    async def _ask(self, tracker: IpTracker, place: Place, peer: Peer) -> None:
         with self._background.busy():
             place.is_being_checked = True
             try:
-                place.is_refused = not await self._may_enter(tracker, place.ip)
+                place.is_refused = not await self._may_enter(tracker, peer, place.ip)
             finally:
                 place.is_being_checked = False
             if place.is_refused or place.has_left:
                 return
             try:
                 await outcome(tracker.add(place.ip))
-            except FAULTS:
-                self._logger.exception("ip_tracker.add raised")
+            except FAULTS as error:
+                extra = fields_of(peer, reason=type(error).__name__)
+                self._logger.exception("ip_tracker.add raised", extra=extra)
             finally:  # cancelled too: nobody knows how far it came
                 place.is_counted = True
                 if place.has_left:
-                    self._remove(tracker, place)
+                    self._remove(tracker, place, peer)
 
     def leave(self, peer: Peer) -> None:
         """A connection is gone."""
@@ -193,15 +197,16 @@ class Gate:
         if place is not None:
             place.has_left = True
             if place.is_counted:
-                self._remove(self.counts if self._custom is None else self._custom, place)
+                self._remove(self.counts if self._custom is None else self._custom, place, peer)
 
-    def _remove(self, tracker: IpTracker, place: Place) -> None:
+    def _remove(self, tracker: IpTracker, place: Place, peer: Peer) -> None:
         place.is_counted = False
-        self._background.call("ip_tracker.remove", tracker.remove, place.ip)
+        self._background.call("ip_tracker.remove", tracker.remove, place.ip, peer=peer)
 
-    async def _may_enter(self, tracker: IpTracker, ip: str) -> bool:
+    async def _may_enter(self, tracker: IpTracker, peer: Peer, ip: str) -> bool:
         try:
             return bool(await outcome(tracker.check(ip)))
-        except FAULTS:
-            self._logger.exception("ip_tracker.check raised; the connection may come")
+        except FAULTS as error:
+            extra = fields_of(peer, reason=type(error).__name__)
+            self._logger.exception("ip_tracker.check raised; the connection may come", extra=extra)
             return True

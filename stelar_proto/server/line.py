@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stelar_proto.channel import Runtime, WaitableEvent
 from stelar_proto.session import Deferred
 
 from .hooks import Hooks
+from .reports import fields_of
+
+if TYPE_CHECKING:
+    from .peer import Peer
 
 
 class Action(NamedTuple):
@@ -36,18 +40,39 @@ class Line:
         hooks: who decide.
         runtime: the loop.
         limit: how many may wait.
-        on_full: called when one more would; it is refused.
+        on_full: called when one more would, which is refused; with whether it is the first of these since
+            all was done.
+        peer: whose actions they are; None for those of a namespace.
     """
 
-    __slots__ = ("_emptied", "_hooks", "_limit", "_on_full", "_runtime", "_waiting", "is_busy")
+    __slots__ = (
+        "_emptied",
+        "_hooks",
+        "_is_overrun",
+        "_limit",
+        "_on_full",
+        "_peer",
+        "_runtime",
+        "_waiting",
+        "is_busy",
+    )
 
-    def __init__(self, hooks: Hooks, runtime: Runtime, limit: int, on_full: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        hooks: Hooks,
+        runtime: Runtime,
+        limit: int,
+        on_full: Callable[[bool], object],
+        peer: Peer | None = None,
+    ) -> None:
         self.is_busy = False
         """Whether the task runs: what is asked for now has to wait its turn."""
         self._hooks = hooks
         self._runtime = runtime
         self._limit = limit
         self._on_full = on_full
+        self._is_overrun = False
+        self._peer = peer
         self._waiting: deque[Callable[[], Deferred]] = deque()
         self._emptied: WaitableEvent | None = None
 
@@ -83,7 +108,8 @@ class Line:
 
     def _add(self, step: Callable[[], Deferred]) -> None:
         if len(self._waiting) >= self._limit:
-            self._on_full()
+            self._on_full(not self._is_overrun)
+            self._is_overrun = True
             return
         self._waiting.append(step)
         if not self.is_busy:
@@ -95,11 +121,12 @@ class Line:
             while self._waiting:
                 try:
                     await self._waiting.popleft()()
-                except Exception:  # of the action: it was possible at the call, and is no more
-                    self._hooks.logger.exception("what waited for a hook could not be done")
+                except Exception as error:  # of the action: it was possible at the call, and is no more
+                    extra = fields_of(self._peer, reason=type(error).__name__)
+                    self._hooks.logger.exception("what waited for a hook could not be done", extra=extra)
         finally:  # cancelled with the server, or by a hook; then nobody is there for those behind
             self._waiting.clear()
-            self.is_busy = False
+            self.is_busy = self._is_overrun = False
             if self._emptied is not None:
                 self._emptied.set()
                 self._emptied = None

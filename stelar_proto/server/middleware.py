@@ -17,6 +17,7 @@ from stelar_proto.errors import StateError
 from stelar_proto.session import Deferred
 
 from .context import ClientContext
+from .reports import fields_of
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -165,7 +166,8 @@ class MiddlewareChain:
         if error is not self._error:  # which comes by once more when the one in front lets it through
             self._error = error
             name = getattr(middleware, "__qualname__", repr(middleware))
-            self._logger.error("middleware %s raised", name, exc_info=error)
+            extra = fields_of(self._peer, reason=type(error).__name__)
+            self._logger.error("middleware %s raised", name, exc_info=error, extra=extra)
 
     def reject(self, refusal: Refusal) -> None:
         """Have the client turned away."""

@@ -15,6 +15,7 @@ from stelar_proto.session.arguments import check_room_name
 from .context import Context
 from .hooks import Call
 from .line import Action, Line
+from .reports import warn
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -41,7 +42,12 @@ def join(peer: Peer, room: str) -> bool:
 
 
 def leave(peer: Peer, room: str) -> bool:
-    """Take a client out of ``room``, and confirm it; False as above."""
+    """Take a client out of ``room``, and confirm it; False as above.
+
+    Raises:
+        ValueError, TypeError: the name cannot name a room.
+    """
+    check_room_name(room)
 
     def act() -> bool:
         peer.namespace.hub.leave(peer, room)
@@ -95,8 +101,8 @@ def _may_join(peer: Peer, room: str) -> bool:
 
 
 def _refuse(peer: Peer, room: str, reason: str) -> None:
-    extra = {"client_id": peer.id, "room": room, "reason": reason}
-    peer.server.logger.warning("%s may not join %r: %s", peer.id, room, reason, extra=extra)
+    words = "%s may not join %r: %s"
+    warn(peer, "refused rooms", words, peer.id, room, reason, event="join-room", reason=reason, room=room)
 
 
 def _tell(peer: Peer, hook: str, **arguments: Any) -> None:
@@ -106,7 +112,7 @@ def _tell(peer: Peer, hook: str, **arguments: Any) -> None:
 
 def _line_of(peer: Peer) -> Line:
     if peer.line is None:
-        peer.line = peer.server.make_line()
+        peer.line = peer.server.make_line(peer)
     return peer.line
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stelar_proto.channel.handlers import check_handler
 from stelar_proto.messages import Binary, Event, Message, check_event_name
-from stelar_proto.session.arguments import check_payload, check_room_name
+from stelar_proto.session.arguments import check_client_id, check_payload, check_room_name
 from stelar_proto.wire import Format
-from stelar_proto.ws.close import encode_close
+from stelar_proto.ws.close import check_close
 
 from .handlers import HandlerRegistry
 from .hub import Hub
@@ -102,14 +102,17 @@ class Namespace(HandlerRegistry):
 
         Raises:
             MessageError: the name breaks the rules, or the data is not JSON or too large.
+            TypeError: the id is no str.
         """
-        peer = self.hub.get(client_id)
+        peer = self.hub.get(check_client_id(client_id))
         if peer is None:  # what cannot be said is wrong even if nobody listens
             self._server.ws_format.encode_frame(Event(check_event_name(event), data))
             return False
         return peer.emit(event, data)
 
     def _send_to_many(self, room: str | None, message: Event | Binary, exclude_id: str | None) -> int:
+        if exclude_id is not None:
+            check_client_id(exclude_id)
         hooks, hook = self._server.hooks, "on_before_broadcast"
         if hook in hooks and not hooks.is_running(hook) and self._server.is_running:
             return self._ask_and_send(hook, room, message, exclude_id)
@@ -169,9 +172,10 @@ class Namespace(HandlerRegistry):
 
         Raises:
             MessageError: the close code must not be sent.
+            TypeError: an argument is of the wrong type.
         """
-        encode_close(code)
-        peer = self.hub.get(client_id)
+        check_close(code, reason)
+        peer = self.hub.get(check_client_id(client_id))
         if peer is None:
             return False
         peer.close(code, reason)
@@ -180,12 +184,21 @@ class Namespace(HandlerRegistry):
     # --- Information ------------------------------------------------------------------------------------
 
     def get_clients(self, room: str | None = None) -> list[str]:
-        """Return the ids of the namespace's clients, or of those in ``room``, in the order they came."""
-        return [peer.id for peer in self.hub.members(room)]
+        """Return the ids of the namespace's clients, or of those in ``room``, in the order they came.
+
+        Raises:
+            ValueError, TypeError: nothing can be a room of that name.
+        """
+        members = self.hub.members(None if room is None else check_room_name(room))
+        return [peer.id for peer in members]
 
     def get_room_members(self, room: str) -> list[str]:
-        """Return the ids of the clients in ``room``, in the order they came."""
-        return self.get_clients(room)
+        """Return the ids of the clients in ``room``, in the order they came.
+
+        Raises:
+            ValueError, TypeError: nothing can be a room of that name.
+        """
+        return self.get_clients(check_room_name(room))
 
     def get_rooms(self) -> list[str]:
         """Return the names of the namespace's rooms; a room exists as long as somebody is in it."""

@@ -31,6 +31,7 @@ from .ip_tracking import Place
 from .line import Line
 from .rate_limits import Allowance
 from .reply import Reply
+from .reports import fields_of, warn
 from .throttle import costly_name
 
 _TOO_LARGE = ("PAYLOAD_TOO_LARGE", "FRAME_TOO_LARGE")
@@ -65,6 +66,7 @@ class Peer(Dispatcher):
         "request",
         "rooms",
         "server",
+        "warnings",
     )
 
     def __init__(self, server: ServerApplication, session: Session, remote_address: str | None) -> None:
@@ -88,6 +90,8 @@ class Peer(Dispatcher):
         self.allowance = Allowance()
         self.place: Place | None = None
         """Its place among the connections of its address, from when that is known."""
+        self.warnings: dict[str, int] | None = None
+        """How often it set off what is a warning once, by kind; see ``reports``."""
         self._metadata: dict[str, Any] | None = None
         session.on_dropped = self._report_drops
 
@@ -129,13 +133,20 @@ class Peer(Dispatcher):
 
     def _report_drops(self, reason: str) -> None:
         policy, session = self.server.config.slow_consumer, self.session
-        extra = {
-            "client_id": self.id,
-            "slow_consumer": policy,
-            "outbox_size": session.outbox.size,
-            "messages_dropped": session.messages_dropped,
-        }
-        self._logger.warning("messages for %s are dropped: %s", self.id, reason, extra=extra)
+        warn(
+            self,
+            "dropped messages",
+            "messages for %s are dropped: %s",
+            self.id,
+            reason,
+            reason=reason,
+            slow_consumer=policy,
+            outbox_size=session.outbox.size,
+            messages_dropped=session.messages_dropped,
+        )
+
+    def _log_fields(self, event: str | None = None, error: BaseException | None = None) -> dict[str, Any]:
+        return fields_of(self, event=event, reason=None if error is None else type(error).__name__)
 
     # --- Rooms ------------------------------------------------------------------------------------------
 

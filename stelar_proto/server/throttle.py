@@ -19,6 +19,7 @@ from .background import Background
 from .context import Context
 from .rate_limits import RateLimiter, Revoked
 from .reply import Reply
+from .reports import fields_of
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -75,7 +76,7 @@ class Throttle:
         try:
             allowed = limiter.check(peer.id)
         except FAULTS as error:
-            self._report(error)
+            self._report(peer, name, error)
             return peer.handle_counted(event)
         if not isinstance(allowed, bool) and is_awaitable(allowed):
             return self._await_answer(peer, allowed, event, name)
@@ -90,15 +91,16 @@ class Throttle:
             is_allowed = bool(await answer)
             self._is_failing = False
         except FAULTS as error:
-            self._report(error)
+            self._report(peer, name, error)
         rest = peer.handle_counted(event) if is_allowed else self._exceed(peer, event, name)
         if rest is not None:
             await rest
 
-    def _report(self, error: BaseException) -> None:
+    def _report(self, peer: Peer, name: str, error: BaseException) -> None:
         if not self._is_failing:  # it may well fail for every message
             self._is_failing = True
-            self._logger.error("rate_limiter.check raised; messages pass", exc_info=error)
+            extra = fields_of(peer, event=name, reason=type(error).__name__)
+            self._logger.error("rate_limiter.check raised; messages pass", exc_info=error, extra=extra)
 
     def _exceed(self, peer: Peer, event: SessionEvent, name: str) -> Deferred | None:
         self.limited_messages += 1
@@ -128,7 +130,7 @@ class Throttle:
 
     def _disconnect(self, peer: Peer, name: str) -> None:
         peer.allowance = Revoked()
-        extra = {"client_id": peer.id, "event": name}
+        extra = fields_of(peer, event=name, reason=WORDS)
         self._logger.warning("client %s is disconnected: %s", peer.id, WORDS.lower(), extra=extra)
         peer.close(_CODE, WORDS)
 
@@ -138,7 +140,7 @@ class Throttle:
         """A client has left."""
         limiter = peer.server.config.rate_limiter
         if limiter is not None and peer.id:
-            self._background.call("rate_limiter.reset", limiter.reset, peer.id)
+            self._background.call("rate_limiter.reset", limiter.reset, peer.id, peer=peer)
 
     def count_entries(self, limiter: RateLimiter | None) -> int:
         """Return how many keys ``limiter`` remembers; of an ``async`` one, what it said last."""

@@ -41,6 +41,17 @@ def check_room_name(room: str) -> str:
     return room
 
 
+def check_client_id(client_id: str) -> str:
+    """Return ``client_id`` if somebody could go by it.
+
+    Raises:
+        TypeError: it is no str.
+    """
+    if not isinstance(client_id, str):
+        raise TypeError(f"a client id is a str, not {type(client_id).__name__}")
+    return client_id
+
+
 def check_ack_name(name: str) -> str:
     """Return ``name`` if a request can go by it: 1 to 256 bytes of UTF-8, whatever characters.
 

@@ -202,8 +202,11 @@ class Dispatcher(Endpoint):
         """``handler`` ends by ``error``, a cancellation: its own, because it awaited a task that somebody
         cancelled, or that of everything here."""
 
+    def _log_fields(self, event: str | None = None, error: BaseException | None = None) -> dict[str, Any]:
+        return {"client_id": self.session.client_id, "event": event}
+
     def _report_handler(self, handler: Handler, what: str, error: BaseException, event: str | None) -> None:
         function = handler.func if isinstance(handler, partial) else handler
         name = getattr(function, "__qualname__", repr(function))
-        extra = {"client_id": self.session.client_id, "event": event}
+        extra = self._log_fields(event, error)
         self._logger.error("handler %s %s", name, what, exc_info=error, extra=extra)

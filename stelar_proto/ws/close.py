@@ -58,6 +58,20 @@ def truncate_reason(reason: str) -> bytes:
     return data[:MAX_REASON_SIZE].decode("utf-8", "ignore").encode()
 
 
+def check_close(code: int, reason: str) -> None:
+    """Make sure that ``code`` and ``reason`` can be what an application ends a conversation with.
+
+    Raises:
+        MessageError: the code may not be sent.
+        TypeError: it is no int, or the reason no str.
+    """
+    if not isinstance(code, int):
+        raise TypeError(f"a close code is an int, not {type(code).__name__}")
+    if not isinstance(reason, str):
+        raise TypeError(f"a close reason is a str, not {type(reason).__name__}")
+    encode_close(code)
+
+
 def encode_close(code: int | None, reason: str = "") -> bytes:
     """Return the payload of a close frame; ``None`` as the code gives the empty payload.
 

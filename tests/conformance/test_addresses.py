@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import tempfile
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.conformance.world import (
     read_exactly,
     read_to_end,
 )
+from tests.support.wires import UPGRADE
 
 pytestmark = pytest.mark.anyio
 
@@ -213,6 +216,52 @@ async def test_what_has_no_header_of_a_trusted_proxy_is_refused(
         assert size == len(told)
         assert told[4:].startswith(error_frame(words)[4:])
         assert server.get_stats().total_connections == 0
+
+
+@pytest.mark.sockets
+@pytest.mark.feature("unix_path", "trusted_proxies", "proxy_protocol")
+async def test_a_proxy_on_a_unix_socket_is_believed_if_that_is_said(world: World) -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as sock:
+        path = f"{folder}/s"
+        sock.bind(f"{folder}/t")
+        server = world.package.StelarServer(
+            unix_path=path,
+            tcp_sock=sock,
+            proxy_protocol=True,
+            trusted_proxies=["unix"],
+            shutdown_timeout=0.05,
+        )
+        seen = addresses_of(server)
+        with anyio.fail_after(PATIENCE):
+            async with (
+                server,
+                await anyio.connect_unix(path) as web,
+                await anyio.connect_unix(f"{folder}/t") as tcp,
+            ):
+                await web.send(UPGRADE[:-2] + b"X-Forwarded-For: 6.6.6.6, 198.51.100.7\r\n\r\n")
+                assert await seen.next() == "198.51.100.7"
+                await tcp.send(b"PROXY TCP4 198.51.100.8 127.0.0.1 5 6\r\n")
+                assert await seen.next() == "198.51.100.8"
+
+
+@pytest.mark.feature("proxy_protocol", "use")
+async def test_a_middleware_whose_client_breaks_off_at_once_is_begun_and_cancelled(world: World) -> None:
+    told = Inbox()
+    server = world.server(proxy_protocol=True, trusted_proxies=["127.0.0.1"])
+
+    @server.use
+    async def wait(ctx: Any, next_: Any) -> None:
+        told("begun")
+        try:
+            await anyio.sleep(1000)
+        finally:
+            told("cancelled")
+
+    with anyio.fail_after(PATIENCE):
+        async with server, raw_connection(server, "tcp") as stream:
+            await stream.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 5 6\r\n" + bytes(7))  # no frame is so short
+            assert await read_to_end(stream) == error_frame("INVALID_FRAME_SIZE")
+            assert await told.take(2) == ["begun", "cancelled"]
 
 
 @pytest.mark.feature("proxy_protocol", "connect_timeout")

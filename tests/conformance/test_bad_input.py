@@ -149,6 +149,7 @@ async def test_bad_requests_are_answered_with_their_status(world: World, head: b
 async def test_a_message_that_breaks_the_rules_is_dropped_and_reported_and_the_client_stays(
     world: World, wire: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "stelar.server")
     async with world.conversation(announce_id=False) as (server,):
         heard = Inbox()
         server.on_all(lambda ctx: heard((ctx.event, ctx.data)))
@@ -332,3 +333,17 @@ async def test_a_fault_of_the_library_costs_one_connection(
         assert (await ended.next())[0] == 1006
         await bystander_is_well(server, bystander)
     assert "a fault of ours" in caplog.text
+
+
+@pytest.mark.feature("on")
+async def test_an_event_that_nobody_handles_is_counted_and_nothing_else(
+    world: World, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.conversation(wire) as (server, client):
+        server.on_ack("echo", lambda ctx: ctx.data)
+        client.emit("nobody", 1)
+        client.emit_binary("nobody", b"1")
+        await bystander_is_well(server, client)
+        stats = server.get_stats()
+        assert (stats.total_messages_received, stats.invalid_messages) == (3, 0)
+    assert caplog.records == []

@@ -84,9 +84,17 @@ PROXY, OTHER_PROXY, STRANGER, CLIENT = "10.0.0.1", "fd00::1", "203.0.113.9", "19
         ("2001:DB8::1", [CLIENT], "2001:db8::1"),
         # What is no address of a socket is left as it is, and trusted by nobody.
         ("testclient", [CLIENT], "testclient"),
+        # A trusted proxy that has none wrote the last element, and whoever that names the one in front of it.
+        (None, [CLIENT], CLIENT),
+        (None, [f"6.6.6.6, {CLIENT}"], CLIENT),
+        (None, [f"6.6.6.6, {CLIENT}, {PROXY}"], CLIENT),
+        (None, [f"garbage, {PROXY}"], PROXY),
+        (None, [f"{CLIENT}, garbage"], None),
+        (None, [f"{CLIENT},"], None),
+        (None, [], None),
     ],
 )
-def test_the_spoofing_matrix(peer: str, lines: list[str], address: str) -> None:
+def test_the_spoofing_matrix(peer: str | None, lines: list[str], address: str | None) -> None:
     assert client_address(peer, lines, TRUSTED) == address
 
 

@@ -72,6 +72,11 @@ def test_what_makes_sense_is_taken(option: str, value: Any) -> None:
         ("generate_client_id", draw_later, "generate_client_id must be a plain function, not an async one"),
         ("connect_timeout", 0, "connect_timeout must be a positive number"),
         ("outbox_limit", 0, "outbox_limit must be a positive whole number"),
+        (
+            "trusted_proxies",
+            ["unix"],
+            "trusted_proxies: 'unix' needs a unix_path, or a sock or tcp_sock",
+        ),
         ("outbox_limit", 1023, "outbox_limit must be 1024 or more: the protocol needs that itself, not 1023"),
         ("max_frame_size", 1, "max_frame_size must be from 12 to 4294967295"),
         ("tcp_dialect", "esperanto", "a TCP dialect is 'documented' or 'npm', not 'esperanto'"),

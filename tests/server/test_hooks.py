@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -516,6 +517,7 @@ def test_limits_hold_when_the_answer_comes(house: House, wire: str) -> None:
 
 
 def test_no_more_than_hook_backlog_wait(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "stelar.server")
     doubt = Doubt()
     hooks = {"on_before_broadcast": doubt, "on_client_join_room": doubt, "on_max_rooms_reached": doubt}
     server = house.serve(hooks=hooks, hook_backlog=2)
@@ -526,7 +528,12 @@ def test_no_more_than_hook_backlog_wait(house: House, caplog: pytest.LogCaptureF
         server.broadcast("x", number)
         contexts[0].join_room(f"room {number}")
     assert server.get_stats().refused_actions == 6
-    assert caplog.messages.count("refused a join, a leave or a broadcast: 2 wait for an async hook") == 6
+    told = [record for record in caplog.records if "refused a join, a leave or" in record.getMessage()]
+    assert {record.getMessage() for record in told} == {
+        "refused a join, a leave or a broadcast: 2 wait for an async hook"
+    }
+    assert [record.levelno for record in told] == [logging.WARNING] * 2 + [logging.DEBUG] * 4
+    assert [record.__dict__["client_id"] for record in told] == [None, "c1"] * 3
     for _ in range(4):
         doubt.answer(house, True)
     assert [data for _, name, data in heard(house, client) if name == "x"] == [0, 1]
@@ -689,6 +696,26 @@ def test_a_hook_that_waits_when_the_server_stops_is_cancelled(house: House, wire
     server.broadcast("x")
     house.loop.run(server.stop())
     assert left == ["Cancelled", "Cancelled"]
+
+
+def test_what_waits_for_a_hook_and_is_cancelled_before_it_began_leaves_room_for_others(house: House) -> None:
+    left: list[object] = []
+
+    async def wait(event: str, **_: Any) -> None:
+        try:
+            await house.loop.sleep(1)
+            left.append(event)
+        except BaseException as error:
+            left.append(type(error).__name__)
+            raise
+
+    server = house.serve(hooks={"on_before_broadcast": wait})
+    server.broadcast("first")
+    server.runtime.cancel_tasks()
+    house.loop.run_until_idle()
+    server.broadcast("second")
+    house.loop.advance(1)
+    assert left == ["Cancelled", "second"]
 
 
 def test_a_server_that_stops_leaves_nothing_waiting(house: House, wire: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -219,7 +220,7 @@ def test_the_count_itself() -> None:
 # --- Proxies ------------------------------------------------------------------------------------------------
 
 
-def address_of(house: House, lines: list[str], peer: str) -> str | None:
+def address_of(house: House, lines: list[str], peer: str | None) -> str | None:
     """Where a client comes from as the server sees it."""
     seen: list[Any] = []
     house.server.on_connection(lambda ctx: seen.append(ctx.client_info.remote_address))
@@ -227,7 +228,8 @@ def address_of(house: House, lines: list[str], peer: str) -> str | None:
     stream.send(upgrade(*lines))
     assert stream.take().startswith(b"HTTP/1.1 101 ")
     [address] = seen
-    return str(address)
+    assert address is None or isinstance(address, str)
+    return address
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,32 @@ def test_a_client_is_known_by_the_address_that_trusted_proxies_saw(
     house.serve(trusted_proxies=["10.0.0.0/8"])
     assert address_of(house, lines, peer) == address
     assert counts(house) == {address: 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "address"),
+    [
+        ({"unix_path": "/run/app.sock", "trusted_proxies": ["unix", "10.0.0.0/8"]}, "198.51.100.7"),
+        ({"unix_path": "/run/app.sock", "trusted_proxies": ["10.0.0.0/8"]}, None),
+        ({"trusted_proxies": ["10.0.0.0/8"]}, None),
+    ],
+)
+def test_who_connects_through_a_unix_socket_is_believed_if_that_is_said(
+    house: House, options: dict[str, Any], address: str | None
+) -> None:
+    house.serve(**options)
+    assert address_of(house, ["6.6.6.6, 198.51.100.7, 10.0.0.3"], None) == address
+    assert counts(house) == ({} if address is None else {address: 1})
+    expected = ("unix",) if "unix" in options["trusted_proxies"] else ()
+    assert house.server.get_config().trusted_proxies[1:] == expected  # type: ignore[index]
+
+
+def test_one_whose_stream_is_gone_has_no_address_and_is_not_taken_for_one_of_a_unix_socket(
+    house: House,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        house.serve(trusted_proxies=["unix"], tcp_port=None, tcp_sock=sock)
+        assert address_of(house, ["198.51.100.7"], None) is None
 
 
 def test_clients_behind_a_proxy_are_counted_apart(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -314,6 +315,7 @@ def test_a_client_that_does_not_read_is_cut_and_its_losses_are_counted(house: Ho
 def test_what_a_client_that_does_not_read_misses_is_counted_and_reported_once(
     wire: str, policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "stelar.server")
     house = House()
     server = house.serve(outbox_limit=1024, slow_consumer=policy)
     infos: list[ClientInfo] = []
@@ -328,6 +330,7 @@ def test_what_a_client_that_does_not_read_misses_is_counted_and_reported_once(
         assert all(results) is (policy == "drop_oldest")
         records = [record for record in caplog.records if "the peer does not read" in record.getMessage()]
         assert [record.__dict__["client_id"] for record in records] == ["c1"] * (round_ + 1)
+        assert [record.levelno for record in records] == [logging.WARNING, logging.DEBUG][: round_ + 1]
         assert records[0].__dict__["slow_consumer"] == policy
         assert records[0].__dict__["messages_dropped"] >= 1
         assert 0 < records[0].__dict__["outbox_size"] <= 1024

@@ -154,10 +154,9 @@ class VirtualListening(Lifecycle[P]):
         return self.virtual_runtime
 
     async def _listen(self, place: Place) -> int:
-        assert place.host is not None
-        assert place.port is not None
         attach = partial(self.connected, place.kind)
-        listener = self._network.listen(self.virtual_runtime, attach, place.host, place.port)
+        # A Unix socket has a port of this network's choice.
+        listener = self._network.listen(self.virtual_runtime, attach, place.host or "unix", place.port or 0)
         self._listening[place.kind] = listener
         return listener.port
 

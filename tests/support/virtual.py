@@ -71,7 +71,7 @@ class VirtualTask(Generic[T]):
         self._coroutine = coroutine
         self._context = copy_context()
         self._waits_for: VirtualEvent | None = None
-        self._is_cancelled = False
+        self._has_begun = self._is_cancelled = False
         self._result: T
         self.is_done = False
         self.ended = VirtualEvent()
@@ -89,7 +89,7 @@ class VirtualTask(Generic[T]):
         self._loop.call_soon(self._step)
 
     def cancel(self) -> None:
-        """Raise :class:`Cancelled` where it waits."""
+        """Raise :class:`Cancelled` where it waits, for the first time if it has not begun."""
         if not self.is_done:
             self._is_cancelled = True
             if self._waits_for is not None:
@@ -106,10 +106,11 @@ class VirtualTask(Generic[T]):
     def _step(self) -> None:
         self._loop.current_task = self
         try:
-            if self._is_cancelled:
+            if self._is_cancelled and self._has_begun:
                 self._is_cancelled = False
                 event = self._context.run(self._coroutine.throw, Cancelled())
             else:
+                self._has_begun = True
                 event = self._context.run(self._coroutine.send, None)
         except StopIteration as stop:
             self._result, self.is_done = stop.value, True
