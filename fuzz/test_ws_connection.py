@@ -1,12 +1,14 @@
 """``stelar_proto.ws.Connection``, both roles, behind the handshake: whatever comes in.
 
-Held for every stream of bytes, cut anywhere, into an open connection and into one that has sent its close:
+Held for every stream of bytes, cut anywhere, into an open connection and into one that has sent its close, with
+compression and without:
 
 - ``receive_data`` and ``data_to_send`` raise nothing. Allowed exceptions: none.
 - ``Closed`` comes exactly once, last, no later than the end of the stream; nothing comes after it.
 - The events, the bytes that go out, ``close_sent`` and ``close_received`` are the same for any chunks. Where
-  messages are delivered in parts, it is what the parts add up to that is the same; how much of a text in
-  front of a wrong byte is delivered is up to the chunks.
+  messages are delivered in parts, it is what the parts add up to that is the same; how much of a message in
+  front of a byte of it that is wrong is delivered is up to the chunks; and so is, where a compressed message is
+  wrong in several ways (no DEFLATE data, not UTF-8, too large), which of them is found.
 - Between two chunks no more is held than the limits allow: a message, and beside it a control frame that is
   not complete. Where messages are delivered in parts, no message. After ``Closed``, nothing.
 - The other role, open too, reads what goes out without a fault: a Pong for every Ping, and the close.
@@ -18,12 +20,13 @@ The commands are called only when their docstrings allow it, and then raise noth
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stelar_proto.errors import InvalidUtf8, StreamEnded
+from stelar_proto.errors import InvalidDeflate, InvalidUtf8, MessageTooBig, StreamEnded
 from stelar_proto.ws import (
     BinaryReceived,
     Closed,
@@ -31,6 +34,7 @@ from stelar_proto.ws import (
     Event,
     PartReceived,
     PingReceived,
+    PerMessageDeflate,
     PongReceived,
     Role,
     State,
@@ -40,7 +44,6 @@ from stelar_proto.ws import (
 from .inputs import CUTS, TEXTS, corpus, mutated, same_for_any_chunks, weighted
 
 OTHER = {Role.SERVER: Role.CLIENT, Role.CLIENT: Role.SERVER}
-ROLES = st.sampled_from(Role)
 
 
 def entropy(size: int) -> bytes:
@@ -48,9 +51,10 @@ def entropy(size: int) -> bytes:
     return (bytes(range(256)) * 4)[:size]
 
 
-def handshake() -> tuple[bytes, bytes]:
+def handshake(compression: PerMessageDeflate | None) -> tuple[bytes, bytes]:
     """The heads that a client and a server with this entropy say to each other."""
-    server, client = Connection(Role.SERVER), Connection(Role.CLIENT, entropy=entropy)
+    server = Connection(Role.SERVER, compression=compression)
+    client = Connection(Role.CLIENT, entropy=entropy, compression=compression)
     client.request_upgrade("ws://localhost/")
     request = client.data_to_send()
     server.receive_data(request)
@@ -58,18 +62,27 @@ def handshake() -> tuple[bytes, bytes]:
     return request, server.data_to_send()
 
 
-REQUEST, RESPONSE = handshake()
+# Off, as most have it, and with the context taken over, where what came before decides what a message means.
+COMPRESSIONS = (
+    None,
+    PerMessageDeflate(),
+    PerMessageDeflate(server_no_context_takeover=False, client_no_context_takeover=False),
+)
+HEADS = {compression: handshake(compression) for compression in COMPRESSIONS}
 
 
-def open_connection(role: Role, **limits: Any) -> Connection:
+def open_connection(role: Role, *, compression: PerMessageDeflate | None = None, **limits: Any) -> Connection:
     """A connection behind its handshake, with nothing left to send."""
-    conn = Connection(role, entropy=entropy if role is Role.CLIENT else None, **limits)
+    request, response = HEADS[compression]
+    draw = entropy if role is Role.CLIENT else None
+    conn = Connection(role, entropy=draw, compression=compression, **limits)
     if role is Role.SERVER:
-        conn.receive_data(REQUEST)
+        conn.receive_data(request)
         conn.accept()
     else:
         conn.request_upgrade("ws://localhost/")
-        conn.receive_data(RESPONSE)
+        conn.receive_data(response)
+    assert (conn.compression is None) == (compression is None)
     conn.data_to_send()
     return conn
 
@@ -80,10 +93,22 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 FIRST_TEXT, FIRST_BINARY, NEXT, LAST = 0x01, 0x02, 0x00, 0x80
 FIRST_BYTES = st.one_of(
     st.sampled_from([TEXT, BINARY, FIRST_TEXT, FIRST_BINARY, NEXT, NEXT, LAST, LAST, PING, PONG]),
-    weighted(TEXT, CLOSE, 0x09, 0xC1, 0x83, 0x8B, 0x11, share=2),
+    weighted(TEXT, CLOSE, 0x09, 0xC1, 0xC2, 0x41, 0x83, 0x8B, 0x11, share=2),
 )
+
+
+def deflated(data: bytes) -> bytes:
+    """The payload of a compressed message (RFC 7692, section 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+DEFLATED = [
+    deflated(data) for data in (b"", b"hola", b"\xe2\x98\x83" * 70, b"\xff", b"x" * 300, b"y" * 100_000)
+]
 PAYLOADS = st.one_of(
     st.binary(max_size=12),
+    st.sampled_from([*DEFLATED, DEFLATED[1] * 2]),
     TEXTS.map(str.encode),
     st.sampled_from([b"", b"\x03", b"\x03\xe8", b"\x03\xe8bye", b"\x03\xed", b"\x0f\xa0\xff", b"\x13\x88"]),
     st.sampled_from(
@@ -132,6 +157,8 @@ def seeds(role: Role) -> list[bytes]:
         stream((FIRST_TEXT, b"sn\xe2"), (PING, b"?"), (NEXT, b"\x98"), (LAST, b"\x83")),
         stream((FIRST_BINARY, b"a" * 70), (NEXT, b""), (PONG, b""), (LAST, b"b" * 70)),
         stream((BINARY, b"x" * 130)),
+        *(stream((0xC1, payload), (0xC2, DEFLATED[1]), (TEXT, b"hola")) for payload in DEFLATED),
+        stream((0x41, DEFLATED[4][:3]), (PING, b"?"), (LAST, DEFLATED[4][3:])),
         stream((CLOSE, b"")),
         stream((CLOSE, b"\x03\xe8bye")),
     ]
@@ -143,7 +170,7 @@ def streams(role: Role) -> st.SearchStrategy[bytes]:
     )
 
 
-STREAMS = {role: streams(role) for role in Role}
+STREAMS = st.one_of([st.tuples(st.just(role), streams(role)) for role in Role])
 SMALL = {"max_frame_size": 130, "max_message_size": 200, "max_fragments": 3}
 LIMITS: st.SearchStrategy[dict[str, int]] = st.sampled_from([{}, SMALL, SMALL, {"max_message_size": 10}])
 
@@ -175,9 +202,11 @@ def receive(conn: Connection, chunks: list[bytes], limits: dict[str, int]) -> Ou
 
 
 END = ("the end of a message",)
+FOUND_INSIDE = (InvalidUtf8, InvalidDeflate, MessageTooBig)
+"""Faults that are found in the middle of a message."""
 
 
-def comparable(outcome: Outcome) -> object:
+def comparable(outcome: Outcome, *, is_compressed: bool) -> object:
     """Errors are equal only to themselves, and the parts of a message are one."""
     whole: list[Any] = []
     for event in outcome[0]:
@@ -186,8 +215,10 @@ def comparable(outcome: Outcome) -> object:
                 begun: Any = whole.pop() if whole and type(whole[-1]) is type(part) else part[:0]
                 whole += [begun + part, END] if final else [begun + part]
             case Closed(code, reason, error):
-                if isinstance(error, InvalidUtf8) and whole and type(whole[-1]) is str:
+                if isinstance(error, FOUND_INSIDE) and whole and isinstance(whole[-1], str | bytes):
                     whole.pop()
+                if isinstance(error, FOUND_INSIDE) and is_compressed:
+                    return whole, FOUND_INSIDE
                 whole.append((code, reason, type(error), str(error)))
             case _:
                 whole.append(event)
@@ -199,20 +230,26 @@ def answer_to(closed: Closed) -> Closed:
     return Closed(1000, "", None) if closed.code == 1005 else closed._replace(error=None)
 
 
-@given(st.data(), ROLES, LIMITS, st.booleans(), st.booleans(), CUTS)
+@given(STREAMS, st.sampled_from(COMPRESSIONS), LIMITS, st.booleans(), st.booleans(), CUTS)
 def test_any_stream(
-    data: st.DataObject, role: Role, limits: dict[str, int], parts: bool, closing: bool, cuts: list[int]
+    heard: tuple[Role, bytes],
+    compression: PerMessageDeflate | None,
+    limits: dict[str, int],
+    parts: bool,
+    closing: bool,
+    cuts: list[int],
 ) -> None:
-    stream = data.draw(STREAMS[role])
+    role, stream = heard
 
     def outcome(chunks: list[bytes]) -> Outcome:
-        conn = open_connection(role, deliver_parts=parts, **limits)
+        conn = open_connection(role, compression=compression, deliver_parts=parts, **limits)
         if closing:
             conn.close(4000, "enough")
             conn.data_to_send()
         return receive(conn, chunks, limits)
 
-    same_for_any_chunks(lambda chunks: comparable(outcome(chunks)), stream, cuts)
+    is_compressed = compression is not None
+    same_for_any_chunks(lambda chunks: comparable(outcome(chunks), is_compressed=is_compressed), stream, cuts)
     events, answer, close_sent, close_received = outcome([stream] if stream else [])
     expected: list[Event] = [PongReceived(event.payload) for event in events if type(event) is PingReceived]
     closed = events[-1]
@@ -224,7 +261,8 @@ def test_any_stream(
     elif not closing:
         assert close_sent == answer_to(closed)[:2]
         expected += [TextReceived("late"), answer_to(closed)]
-    assert open_connection(OTHER[role]).receive_data(answer) == expected if answer else not expected
+    other = open_connection(OTHER[role], compression=compression)
+    assert other.receive_data(answer) == expected if answer else not expected
 
 
 # --- A conversation ---------------------------------------------------------------------------------------
