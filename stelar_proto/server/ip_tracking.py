@@ -122,7 +122,7 @@ class Gate:
         Return what ends that, or None if there are too many. An ``ip_tracker`` is not asked about those: they
         count among themselves.
         """
-        if self.is_trusted(address):
+        if self._is_proxy(address):
             return lambda: None
         place = Place(plain_address(address))
         if not self.counts.check(place.ip):
@@ -149,7 +149,10 @@ class Gate:
         """Tell whether a new connection is one of ``trusted_proxies``."""
         if peer.remote_address is None:
             return self._server.config.trusts_unix(peer.protocol)
-        parsed = parse_address(peer.remote_address)
+        return self._is_proxy(peer.remote_address)
+
+    def _is_proxy(self, address: str) -> bool:
+        parsed = parse_address(address)
         return parsed is not None and is_within(parsed, self._server.config.proxy_networks)
 
     def identify(self, peer: Peer, request: Request) -> Deferred | None:
