@@ -16,6 +16,8 @@ from stelar_proto.ws import CompressionOption, Headers, choose_compression
 
 from .hooks import Hooks, hook_problems
 
+_POSITIVE = ("ack_timeout", "reconnection_delay", "max_reconnection_delay")
+_POSITIVE_OR_NONE = ("queue_rate", "handler_timeout")
 _SWITCHES = (
     "reconnection",
     "retry_first_connect",
@@ -52,6 +54,7 @@ class ClientOptions(TypedDict, total=False):
     max_frame_size: int
     outbox_limit: int
     inbox_limit: int
+    handler_timeout: float | None
     reject_unauthorized: bool
     serializer: Serializer
     compression: CompressionOption
@@ -104,6 +107,8 @@ class ClientConfig:
         outbox_limit: what may wait for the server to read, 1024 or more; sending more is an error until it
             is drained.
         inbox_limit: messages that may wait for a handler before the server is read no further.
+        handler_timeout: how long handlers of a connection that has ended may hold up those of the next; then
+            they are cancelled, logged and counted. None for as long as they like.
         tls: an ``ssl.SSLContext``, or True for TLS where the URL does not ask for it.
         reject_unauthorized: verify the server's certificate and name; turning it off is logged.
         serializer: JSON to and from text.
@@ -141,6 +146,7 @@ class ClientConfig:
     max_frame_size: int = 10 * 1024 * 1024
     outbox_limit: int = 16 * 1024 * 1024
     inbox_limit: int = 64
+    handler_timeout: float | None = 30.0
     tls: Any = None
     reject_unauthorized: bool = True
     serializer: Serializer = JSON
@@ -183,9 +189,9 @@ class ClientConfig:
 
     def _number_problems(self) -> list[str]:
         problems = []
-        for name in ("ack_timeout", "reconnection_delay", "max_reconnection_delay", "queue_rate"):
+        for name in (*_POSITIVE, *_POSITIVE_OR_NONE):
             value = getattr(self, name)
-            if value is None and name == "queue_rate":
+            if value is None and name in _POSITIVE_OR_NONE:
                 continue
             if not (isinstance(value, int | float) and 0 < value < float("inf")):
                 problems.append(f"{name} must be a positive number, not {value!r}")

@@ -22,6 +22,8 @@ from .outgoing import Outgoing
 if TYPE_CHECKING:
     from .application import ClientApplication
 
+_GRACE = 1.0  # seconds for each further handler of a connection whose time is over
+
 Call: TypeAlias = tuple[Handler, tuple[Any, ...]]
 """A handler, and what it is to be called with."""
 
@@ -46,13 +48,14 @@ class Link(Outgoing):
         route: where it leads.
     """
 
-    __slots__ = ("_next", "_previous", "goodbye", "lost", "route", "settled")
+    __slots__ = ("_next", "_previous", "_taken_over", "goodbye", "lost", "route", "settled")
 
     def __init__(self, client: ClientApplication, session: Session, runtime: Runtime, route: Route) -> None:
         super().__init__(client, session, runtime)
         self.route = route
         self._previous: Link | None = None
         self._next: Link | None = None
+        self._taken_over: WaitableEvent | None = None  # set when it waits for its predecessor no longer
         self.goodbye: WaitableEvent | None = None
         """Set when the handlers of the end are done; there while they run."""
         self.settled = runtime.make_event()
@@ -67,6 +70,22 @@ class Link(Outgoing):
         if previous._busy:
             self._busy = True
             self._previous, previous._next = previous, self
+            self._taken_over = self._runtime.make_event()
+            self._runtime.spawn(self._wait_for(previous, self._taken_over))
+
+    async def _wait_for(self, previous: Link, taken_over: WaitableEvent) -> None:
+        """Cancel what hangs in ``previous``: links that wait for each other must not pile up for ever."""
+        timeout = self._client.config.handler_timeout
+        cancelled: object = None
+        while self._previous is not None and timeout is not None:
+            await self._runtime.wait_for(taken_over, timeout)
+            timeout = min(timeout, _GRACE)
+            if self._previous is None or previous._previous is not None:
+                continue  # it has nothing running either, and is seen to as this one is
+            if previous._cancel_work is not cancelled:  # else it has been told, and goes on
+                cancelled = previous._cancel_work
+                self._client.handler_hangs()
+            previous._cancel_work()
 
     def tell(self, event: str, *arguments: Any) -> None:
         """Have the handlers of an event of the client's own called, behind everything that waits."""
@@ -81,6 +100,8 @@ class Link(Outgoing):
         return rest
 
     def _take_over(self) -> None:
+        assert self._taken_over is not None
+        self._taken_over.set()
         self._busy = False
         self._take(())
 

@@ -21,6 +21,7 @@ class ClientReporting(ClientLifecycle):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.unmatched_answers = 0
+        self._handlers_cancelled = 0
         self._last_error: Exception | None = None
         self._sent = self._received = self._lost = 0  # over connections that are gone
         self._sent_from_queue = 0  # since it was empty
@@ -133,6 +134,16 @@ class ClientReporting(ClientLifecycle):
     def get_unmatched_answers(self) -> int:
         """Return how many answers came that nobody waited for, most of them late."""
         return self.unmatched_answers
+
+    def handler_hangs(self) -> None:
+        """A handler of a connection that has ended held up the next one's, and is cancelled."""
+        self._handlers_cancelled += 1
+        words = "a handler of a connection that has ended is cancelled: it held up all events for %g s"
+        self.logger.warning(words, self.config.handler_timeout)
+
+    def get_handlers_cancelled(self) -> int:
+        """Return how many handlers ran on behind their connection's end until ``handler_timeout``."""
+        return self._handlers_cancelled
 
     def get_queue_size(self) -> int:
         """Return how many messages wait for a connection."""

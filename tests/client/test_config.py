@@ -104,6 +104,7 @@ def test_a_configuration_does_not_change() -> None:
         ("message_queue_size", 1.5, "message_queue_size must be a whole number"),
         ("queue_rate", 0, "queue_rate must be a positive number, not 0"),
         ("queue_rate", "50", "queue_rate must be a positive number, not '50'"),
+        ("handler_timeout", -1, "handler_timeout must be a positive number, not -1"),
         ("custom_reconnect_delay", 5, "custom_reconnect_delay must be a function, not 5"),
         ("tls", "yes", "tls must be an ssl.SSLContext, or True, not 'yes'"),
         ("nonsense", 1, "there is no option 'nonsense'; there are accept_npm_handshake, ack_timeout"),

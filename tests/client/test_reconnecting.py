@@ -665,3 +665,95 @@ def test_disconnect_that_is_cancelled_cuts_what_it_was_waiting_for(house: House)
     assert server.stream.is_cut
     assert (client.get_state(), house.loop.tasks) == ("disconnected", [])
     assert names(house) == ["connect", "disconnect"]
+
+
+# --- Handlers that hang -------------------------------------------------------------------------------------
+
+
+def chain_length(client: VirtualClient) -> int:
+    link, length = client._last_link, 0
+    while link is not None:
+        link, length = link._previous, length + 1
+    return length
+
+
+def hang_at(house: House, client: VirtualClient, event: str) -> None:
+    @client.on(event)
+    async def hang(*arguments: object) -> None:
+        house.log.append(("hangs", event))
+        await VirtualEvent().wait()
+
+
+def test_a_handler_that_hangs_holds_up_the_next_connection_for_a_bounded_time(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = persistent(house, handler_timeout=10)
+    hang_at(house, client, "x")
+    server = house.connect(client)
+    server.stream.send(server.event("x"))
+    server.stream.reset()
+    house.loop.advance(1)
+    SERVERS[house.wire](house.streams[-1]).open()
+    assert client.is_connected()
+    house.loop.advance(8.9)
+    assert names(house) == ["connect", "hangs"]
+    house.loop.advance(1.2)
+    assert names(house) == ["connect", "hangs", "error", "disconnect", "reconnecting", "connect"]
+    assert client.get_handlers_cancelled() == 1
+    assert (
+        caplog.messages.count(
+            "a handler of a connection that has ended is cancelled: it held up all events for 10 s"
+        )
+        == 1
+    )
+
+
+def test_connections_whose_handlers_all_hang_do_not_pile_up(house: House) -> None:
+    client = persistent(house, handler_timeout=10, reconnection_attempts=None, max_reconnection_delay=2)
+    hang_at(house, client, "x")
+    hang_at(house, client, "disconnect")
+    server = house.connect(client)
+    longest = 0
+    for _ in range(100):
+        server.stream.send(server.event("x"))
+        server.stream.reset()
+        house.loop.advance(3)
+        server = SERVERS[house.wire](house.streams[-1]).open()
+        longest = max(longest, chain_length(client))
+    assert len(house.streams) > 90
+    assert 3 < longest < 12
+    assert client.get_handlers_cancelled() > 150
+
+
+def test_a_handler_that_goes_on_when_it_is_cancelled_is_counted_once(house: House) -> None:
+    client = persistent(house, handler_timeout=5)
+
+    @client.on("x")
+    async def stubborn(_: object) -> None:
+        for _ in range(3):
+            try:
+                await VirtualEvent().wait()
+            except Cancelled:
+                house.log.append(("no",))
+
+    server = house.connect(client)
+    server.stream.send(server.event("x"))
+    server.stream.reset()
+    house.loop.advance(1)
+    SERVERS[house.wire](house.streams[-1]).open()
+    house.loop.advance(10)
+    assert names(house) == ["connect", "no", "no", "no", "error", "disconnect", "reconnecting", "connect"]
+    assert client.get_handlers_cancelled() == 1
+
+
+def test_handlers_may_be_given_all_the_time_they_want(house: House) -> None:
+    client = persistent(house, handler_timeout=None)
+    hang_at(house, client, "x")
+    server = house.connect(client)
+    server.stream.send(server.event("x"))
+    server.stream.reset()
+    house.loop.advance(1)
+    SERVERS[house.wire](house.streams[-1]).open()
+    house.loop.advance(25)
+    assert names(house) == ["connect", "hangs"]
+    assert client.get_handlers_cancelled() == 0

@@ -338,6 +338,28 @@ async def test_what_waited_is_within_the_limits_that_servers_have_by_default(wor
             assert client.get_messages_dropped() == server.get_stats().rate_limited_messages == 0
 
 
+@pytest.mark.feature("client: handler_timeout")
+async def test_a_handler_that_hangs_holds_up_the_next_connection_for_a_bounded_time(
+    world: World, wire: str
+) -> None:
+    async with world.conversation() as (server,):
+        client = world.client(server, wire, handler_timeout=0.05, **QUICK)
+        log, hung = log_of(client), Inbox()
+
+        @client.on("work")
+        async def work(data: object) -> None:
+            hung(data)
+            await anyio.sleep_forever()
+
+        async with client:
+            assert await log.next() == "connect"
+            server.broadcast("work", 1)
+            await hung.next()
+            kick(server, client)
+            assert await log.take(3) == [("disconnect", 1001), ("reconnecting", 1), "connect"]
+            assert client.get_handlers_cancelled() == 1
+
+
 @pytest.mark.feature("client: request")
 async def test_requests_in_flight_end_with_the_connection(world: World, wire: str) -> None:
     async with world.conversation(shutdown_timeout=0.1) as (server,):

@@ -156,6 +156,7 @@ CLIENT_OPTIONS = {
     "client: custom_reconnect_delay": "the application's own delays",
     "client: message_queue_size": "messages kept while there is no connection",
     "client: queue_rate": "how many of them a second are sent when there is one",
+    "client: handler_timeout": "how long handlers of a connection that has ended may go on",
     "client: heartbeat_interval": "a server that has gone silent is noticed",
     "client: connect_timeout": "for name, proxy, connection, TLS, redirects and handshake together",
     "client: proxy": "an HTTP proxy, by its URL or the environment, on both wires",
