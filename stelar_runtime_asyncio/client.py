@@ -12,7 +12,7 @@ from stelar_proto.client.link import Link
 from stelar_system.tls import client_context
 
 from .dialing import dial
-from .transport import AsyncioRuntime, finish
+from .loop import AsyncioRuntime, finish
 
 
 class StelarClient(ClientApplication):

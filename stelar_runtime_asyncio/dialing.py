@@ -13,7 +13,8 @@ from stelar_proto.channel.dialing import ATTEMPT_DELAY, Address, Route, take_tur
 from stelar_proto.channel.network import Network
 from stelar_proto.channel.proxies import Proxy
 
-from .transport import AsyncioRuntime, EndpointProtocol
+from .loop import AsyncioRuntime
+from .transport import EndpointProtocol
 
 
 async def dial(

@@ -17,7 +17,8 @@ from stelar_system.sockets import (
     open_listeners,
 )
 
-from .transport import AsyncioRuntime, EndpointProtocol
+from .loop import AsyncioRuntime
+from .transport import EndpointProtocol
 
 P = TypeVar("P", bound=Endpoint)
 

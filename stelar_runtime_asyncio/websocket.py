@@ -21,7 +21,7 @@ from stelar_system.tls import TlsOption, client_context
 
 from .dialing import dial
 from .listening import Listening
-from .transport import AsyncioRuntime, finish
+from .loop import AsyncioRuntime, finish
 
 
 class WebSocketServer(Listening[ServedEndpoint], PlainServer):

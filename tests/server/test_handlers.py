@@ -302,7 +302,8 @@ def test_a_handler_may_disconnect_its_own_client(house: House, wire: str) -> Non
     client = house.connect(wire)
     client.say("kick-me")
     expected: list[Any] = [("event", "joined-room", "hall"), ("event", "last", "words")]
-    assert client.heard() == [*expected, ("closed", 4001 if wire == "ws" else None, "as you wish")]
+    words = "as you wish" if wire == "ws" else '{"code":4001,"message":"as you wish"}'
+    assert client.heard() == [*expected, ("closed", 4001 if wire == "ws" else None, words)]
     if wire == "ws":
         client.stream.send(b"\x88\x82\0\0\0\0" + (4001).to_bytes(2, "big"))
     client.stream.end()
