@@ -4,7 +4,7 @@
 # make features
 #              write docs/features.md: which tests show which feature
 # make cover   coverage of the pure layers by their own tests
-# make fuzz    random input for the parsers, a minute each; clients cut at every byte on every loop
+# make fuzz    random input, guided by coverage, a minute for each target; by hypothesis where there is no atheris
 # make soak    ten minutes of hundreds of clients, good and bad; then what is left is counted
 # make bench   cost per message, codecs and echo servers, as ratios to other libraries
 # make compliance
@@ -15,6 +15,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_VENV := .venv-fuzz
+FUZZ_ARGS ?=
 READY := $(VENV)/.ready
 # All processors take part; PYTEST_ARGS="-x tests/ws" runs what it names, in one process.
 PYTEST_ARGS ?= -n auto --dist worksteal
@@ -50,8 +52,11 @@ compliance-full: $(READY)
 	$(BIN)/python -m tests.compliance --full
 
 fuzz: $(READY)
-	STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz
-	STELAR_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/conformance/test_client_breaks.py
+	@if $(PYTHON) -m venv $(FUZZ_VENV) && $(FUZZ_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check --editable '.[fuzz]' && $(FUZZ_VENV)/bin/python -c 'import atheris'; \
+	then $(FUZZ_VENV)/bin/python -m fuzz $(FUZZ_ARGS); \
+	else echo "There is no atheris for this machine: hypothesis makes the inputs, unguided."; \
+		STELAR_EXAMPLES=$${STELAR_EXAMPLES:-20000} $(BIN)/python -m pytest -q fuzz; fi
 
 soak: $(READY)
 	$(BIN)/python -m tests.soak
@@ -68,4 +73,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-autobahn build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FUZZ_VENV) .venv-autobahn build *.egg-info .fuzz .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

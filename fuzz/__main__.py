@@ -54,10 +54,7 @@ def _fuzz(name: str, seeds: Sequence[bytes], seconds: int) -> int:
     if result.returncode == 0 and done and coverage:
         print(f"{name}: {int(done[-1]):,} inputs in {seconds} s, {coverage[-1]} branches reached", flush=True)
         return 0
-    print(
-        f"{output[-6000:]}\n{name}: failed; python -m fuzz {name} .fuzz/found-{name}-… does it again",
-        flush=True,
-    )
+    print(f"{output[-6000:]}\n{name}: failed; what was found is in .fuzz/found-{name}-…", flush=True)
     return 1
 
 

@@ -1,8 +1,8 @@
-"""What a fuzzer that is guided by coverage runs: from its bytes to the arguments of the tests, which are the same.
+"""What a fuzzer that is guided by coverage runs: its bytes become the arguments of the tests here.
 
-An input begins with twelve bytes: six that choose, and three places to cut at, two bytes each. What stands behind
-them is the stream; of a session and of a server it is a list of steps, and each of what is heard there begins with
-its length. So recorded traffic is an input as it is, with zeros in front.
+An input begins with twelve bytes: six that choose, and three places to cut at, two bytes each. Behind them is
+the stream; for a session and a server it is a list of steps, and what is heard in one begins with its length.
+So recorded traffic is an input as it is, with zeros in front.
 """
 
 from __future__ import annotations

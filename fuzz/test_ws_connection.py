@@ -1,13 +1,13 @@
 """``stelar_proto.ws.Connection``, both roles, behind the handshake: whatever comes in.
 
-Held for every stream of bytes, cut anywhere, into an open connection and into one that has sent its close, with
-compression and without:
+Held for every stream of bytes, cut anywhere, into an open connection and into one that has sent its close,
+with compression and without:
 
 - ``receive_data`` and ``data_to_send`` raise nothing. Allowed exceptions: none.
 - ``Closed`` comes exactly once, last, no later than the end of the stream; nothing comes after it.
 - The events, the bytes that go out, ``close_sent`` and ``close_received`` are the same for any chunks. Where
   messages are delivered in parts, it is what the parts add up to that is the same; how much of a message in
-  front of a byte of it that is wrong is delivered is up to the chunks; and so is, where a compressed message is
+  front of a byte of it that is wrong is delivered is up to the chunks. So is, where a compressed message is
   wrong in several ways (no DEFLATE data, not UTF-8, too large), which of them is found.
 - Between two chunks no more is held than the limits allow: a message, and beside it a control frame that is
   not complete. Where messages are delivered in parts, no message. After ``Closed``, nothing.
@@ -33,8 +33,8 @@ from stelar_proto.ws import (
     Connection,
     Event,
     PartReceived,
-    PingReceived,
     PerMessageDeflate,
+    PingReceived,
     PongReceived,
     Role,
     State,

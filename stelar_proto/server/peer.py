@@ -10,7 +10,9 @@ from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
+    AckError,
     AckRequest,
+    AckResponse,
     Binary,
     Event,
     Invalid,
@@ -197,6 +199,8 @@ class Peer(Dispatcher):
                 return server.receive_request(self, request)
             case Invalid(reason):
                 return server.receive_invalid(self, reason)
+            case AckResponse(ack) | AckError(ack):
+                return server.receive_invalid(self, f"an answer that nobody asked for: {ack!r}")
             case Closed() if self.is_admitted:
                 return self._part(event)
             case _:

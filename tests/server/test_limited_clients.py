@@ -121,6 +121,19 @@ def test_signs_of_life_cost_nothing(house: House, wire: str) -> None:
     assert [heard for heard in client.heard() if heard[0] == "closed"] == []
 
 
+def test_an_answer_that_nobody_asked_for_is_counted_as_an_invalid_message(
+    house: House, wire: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.serve()
+    client = house.connect(wire)
+    fields = {"event": "a", "data": 1, "_isAck": True}
+    client.stream.send(masked(1, to_json(fields)) if wire == "ws" else frame(5, "a", b"1"))
+    stats = house.server.get_stats()
+    assert (stats.total_messages_received, stats.invalid_messages) == (1, 1)
+    assert "an answer that nobody asked for: 'a'" in caplog.text
+    assert client.heard() == []
+
+
 def test_a_request_over_the_limit_is_answered_in_front_of_the_end(house: House, wire: str) -> None:
     house.serve(rate_limit=RateLimit(1, 1))
     house.server.on_ack("x", lambda ctx: ctx.data)

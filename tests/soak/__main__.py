@@ -24,6 +24,8 @@ from tests.support.programs import Program, running
 from .balance import Record, Sheet, check_lives, check_registries, check_server, compare_censuses
 
 RUNTIMES = ("asyncio", "uvloop", "trio")
+_CROWD_SLACK = 6 * 2**20
+"""Bytes; how many clients are busy at once is chance, and a short warm-up may not have seen the most."""
 _LAST_WORDS = 120.0
 """Seconds until the last have gone, and until the server has noticed that."""
 
@@ -73,7 +75,7 @@ def soak(runtime: str, seconds: float, clients: int, seed: int) -> Sheet:
         came = ", ".join(f"{count:,} {name}" for name, count in sorted(after_crowd["came"].items()))
         sheet.note(f"came and went: {came}")
         compare_censuses(sheet, "server", before["census"], after["census"])
-        compare_censuses(sheet, "clients", warm_crowd["census"], after_crowd["census"])
+        compare_censuses(sheet, "clients", warm_crowd["census"], after_crowd["census"], slack=_CROWD_SLACK)
         check_registries(sheet, after["registries"])
         check_server(sheet, after["stats"], after["handled"])
         records = read(lives)

@@ -42,12 +42,13 @@ class Sheet:
             self.faults.append(fault)
 
 
-def compare_censuses(sheet: Sheet, who: str, before: Record, after: Record) -> None:
-    """Nothing may be left of what came and went."""
+def compare_censuses(sheet: Sheet, who: str, before: Record, after: Record, *, slack: int = 0) -> None:
+    """Nothing may be left of what came and went; ``slack``: bytes of memory that do not count as growth."""
     growth = after["rss"] / before["rss"] - 1
     was, now = (f"{each['rss'] / 2**20:.1f} MiB" for each in (before, after))
     sheet.note(f"{who}: {was} after the warm-up, {now} at the end: {growth:+.1%}")
-    sheet.demand(growth <= MOST_GROWTH, f"{who}: memory has grown by {growth:.1%}")
+    is_small = after["rss"] - before["rss"] <= max(slack, MOST_GROWTH * before["rss"])
+    sheet.demand(is_small, f"{who}: memory has grown by {growth:.1%}")
     counted = ("descriptors", "tasks", "timers", "objects")
     sheet.note(f"{who}: " + ", ".join(f"{before[name]:,} and {after[name]:,} {name}" for name in counted))
     left = {name: (before[name], after[name]) for name in counted[:-1]}
