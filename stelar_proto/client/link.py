@@ -160,11 +160,11 @@ class Link(Outgoing):
         self._client.ended(self, event)
 
     def _handle(self, event: SessionEvent) -> Deferred | None:
-        client = self._client
+        client, kind = self._client, type(event)
+        if kind is Event or kind is Binary:  # the cheapest test, for what most are
+            name, data = event[:2]  # type: ignore[misc]  # kind is its type; so below
+            return self._call(client.receivers_of(name, data, kind is Binary), data)  # type: ignore[arg-type]
         match event:
-            case Event(name, data) | Binary(name, data):
-                is_binary = type(event) is Binary
-                return self._call(client.receivers_of(name, data, is_binary), data)
             case AckResponse(ack, data, _):
                 handlers = client.ack_handlers_of(ack)
                 if not handlers:

@@ -118,8 +118,12 @@ class Session(Channel):
             MessageError: the message may not be sent, or is too large, maybe for the outbox.
             TypeError: it is no message of this wire.
         """
-        self._demand_open()
+        if not self.can_send:
+            self._demand_open()
         frame = self._encode(message)
+        if self.config.slow_consumer == "close" and self.outbox.push(frame):
+            self.messages_sent += 1  # where nothing is ever dropped, nothing need be kept from that
+            return
         if self.role is Role.CLIENT and not self.outbox.has_room_for(frame):
             self.demand_small(frame)
             # A server cuts a client that does not read; a client is told to wait for its server.
