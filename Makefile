@@ -6,7 +6,7 @@
 # make cover   coverage of the pure layers by their own tests
 # make fuzz    random input, guided by coverage, a minute for each target; by hypothesis where there is no atheris
 # make soak    ten minutes of hundreds of clients, good and bad; then what is left is counted
-# make bench   cost per message, codecs and echo servers, as ratios to other libraries
+# make bench   cost per message: codecs, echo servers, servers, clients, as ratios to other libraries
 # make compliance
 #              the Autobahn test suite against server and client on every loop; needs a Python 2.7
 # make compliance-full
@@ -65,6 +65,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/echo.py
 	$(BIN)/python benchmarks/server.py
+	$(BIN)/python benchmarks/client.py
 
 # Debian ships venv apart from python3; where it is missing and may be installed, it is.
 $(READY): pyproject.toml
