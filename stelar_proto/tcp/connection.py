@@ -25,7 +25,7 @@ from __future__ import annotations
 import enum
 
 from stelar_proto.buffer import ReceiveBuffer
-from stelar_proto.errors import FrameError, PeerError, StateError
+from stelar_proto.errors import FrameError, StateError, StreamEnded
 
 from .events import Closed, Event
 from .frames import (
@@ -256,4 +256,4 @@ class Connection:
         if not self._needed:
             return Closed(None)
         held = len(self._buffer.take_all())
-        return Closed(PeerError(f"the stream ended {held} bytes into a frame", code="TRUNCATED_FRAME"))
+        return Closed(StreamEnded(f"the stream ended {held} bytes into a frame", code="TRUNCATED_FRAME"))

@@ -36,7 +36,7 @@ class Closed(NamedTuple):
     Attributes:
         error: ``None`` if the peer's stream ended between two frames; a
             :class:`~stelar_proto.errors.FrameError` if the peer broke the format (its ``code`` stands in the
-            Error frame that is ready to be sent); a :class:`~stelar_proto.errors.PeerError` with the code
+            Error frame that is ready to be sent); a :class:`~stelar_proto.errors.StreamEnded` with the code
             ``TRUNCATED_FRAME`` if the stream ended inside a frame.
     """
 

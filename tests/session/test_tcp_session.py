@@ -142,7 +142,7 @@ def test_a_client_that_is_not_taken_in_learns_why(
     session = new_session("tcp", CLIENT)
     if end is None:
         assert session.receive_data(answer, 1) == []
-        assert ending(session.receive_data(b"", 2)) == (1006, "", PeerError)
+        assert ending(session.receive_data(b"", 2)) == (1006, "", StreamEnded)
     else:
         assert ending(session.receive_data(answer, 1)) == end
 
@@ -275,7 +275,7 @@ def test_a_stream_that_ends_inside_a_frame_is_an_abnormal_end() -> None:
         session = open_session("tcp", role)
         assert session.receive_data(b"\0\0\0\x0c\0", 1) == []
         events = session.receive_data(b"", 2)
-        assert ending(events) == (1006, "", PeerError)
+        assert ending(events) == (1006, "", StreamEnded)
         assert isinstance(events[0], Closed)
         assert events[0].error is not None
         assert events[0].error.code == "TRUNCATED_FRAME"

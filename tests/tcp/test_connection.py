@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 import stelar_proto.tcp
-from stelar_proto.errors import FrameError, MessageError, PeerError, StateError
+from stelar_proto.errors import FrameError, MessageError, StateError, StreamEnded
 from stelar_proto.tcp import (
     Closed,
     Connection,
@@ -216,7 +216,7 @@ def test_a_stream_that_ends_inside_a_frame_is_reported_as_truncated(there: int) 
         assert feed(conn, chunks) == [PING_EVENT]
         [closed] = conn.receive_data(b"")
         assert isinstance(closed, Closed)
-        assert type(closed.error) is PeerError
+        assert type(closed.error) is StreamEnded
         assert closed.error.code == "TRUNCATED_FRAME"
         assert closed.error.reason == f"the stream ended {there} bytes into a frame"
         assert conn.data_to_send() == PONG_FRAME

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from stelar_proto.buffer import ReceiveBuffer
-from stelar_proto.errors import FrameError, PeerError, StateError
+from stelar_proto.errors import FrameError, StateError, StreamEnded
 from stelar_proto.tcp import Closed, Connection, Dialect, Event, FrameType, State, connection, encode_frame
 from stelar_proto.tcp.frames import parse_frames
 
@@ -230,7 +230,7 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     @rule()
     def receive_end(self) -> None:
-        self.receive(b"", [], PeerError if self.inside_frame else type(None))  # type: ignore[arg-type]
+        self.receive(b"", [], StreamEnded if self.inside_frame else type(None))  # type: ignore[arg-type]
 
     @rule()
     def send(self) -> None:
