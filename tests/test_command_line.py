@@ -167,7 +167,7 @@ def test_nobody_there(runtime: str, wire: str) -> None:
         ),
         ("ws", b"SSH-2.0-OpenSSH_9.2\r\n", "HTTP"),
         ("ws", b"", "ended before"),
-        ("tcp", b"HTTP/1.1 400 Bad Request\r\n\r\n", "frame of"),
+        ("tcp", b"HTTP/1.1 400 Bad Request\r\n\r\n", "use ws://"),
         ("tcp", b"\0\0\0\x17\x0a\0\5errorServer full", "Server full"),
         ("tcp", b"", "ended"),
     ],
