@@ -78,7 +78,7 @@ class Listening(SystemLifecycle[P]):
         self, kind: str, connection: socket.socket, address: object, runtime: AsyncioRuntime
     ) -> None:
         context, config = self._tls.context, self.config
-        end_handshake = self._begin_handshake(address)
+        end_handshake = self._begin_handshake(kind, address)
         if end_handshake is None:
             connection.close()
             return

@@ -84,7 +84,7 @@ class Listening(SystemLifecycle[P]):
         self, kind: str, runtime: TrioRuntime, plain: trio.SocketStream, address: object
     ) -> None:
         opened_at = runtime.now()
-        end_handshake = self._begin_handshake(address)
+        end_handshake = self._begin_handshake(kind, address)
         if end_handshake is None:
             await trio.aclose_forcefully(plain)
             return

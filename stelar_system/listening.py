@@ -49,11 +49,11 @@ class SystemLifecycle(Lifecycle[P]):
         self._listeners += (listener,)
         return listener.port
 
-    def _begin_handshake(self, address: object) -> Callable[[], object] | None:
+    def _begin_handshake(self, kind: str, address: object) -> Callable[[], object] | None:
         """A connection came in from ``address``; return what to call when TLS is done, None to cut it."""
         if self._tls.context is None or not isinstance(address, tuple):  # that of a Unix socket is none
             return lambda: None
-        return self.begin_handshake(address[0])
+        return self.begin_handshake(kind, address[0])
 
     def _leave_network(self) -> None:
         for listener in self._listeners:

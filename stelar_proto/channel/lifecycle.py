@@ -128,10 +128,14 @@ class Lifecycle(ABC, Generic[P]):
             self.logger.error("connections have to wait, they cannot be accepted: %s", error)
         return _ACCEPT_PAUSE
 
-    def begin_handshake(self, ip: str) -> Callable[[], object] | None:
+    def begin_handshake(self, kind: str, ip: str) -> Callable[[], object] | None:
         """A TLS handshake is to begin with a peer at ``ip``; return what to call when it is over.
 
         None: there are too many connections from there, and this one is to be cut.
+
+        Arguments:
+            kind: which protocol is to be spoken.
+            ip: the peer's address.
         """
         return lambda: None
 

@@ -246,8 +246,8 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         peer.flush_soon()
         return peer
 
-    def begin_handshake(self, ip: str) -> Callable[[], object] | None:
-        return self.gate.begin_handshake(ip)
+    def begin_handshake(self, kind: str, ip: str) -> Callable[[], object] | None:
+        return self.gate.begin_handshake(kind, ip)
 
     async def _end(self, runtime: Runtime) -> None:
         try:

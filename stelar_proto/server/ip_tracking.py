@@ -116,7 +116,7 @@ class Gate:
         self._background = background
         self._logger = server.logger
 
-    def begin_handshake(self, address: str) -> Callable[[], object] | None:
+    def begin_handshake(self, kind: str, address: str) -> Callable[[], object] | None:
         """Count a connection while its TLS handshake is under way; :meth:`arrive` counts it from then on.
 
         Return what ends that, or None if there are too many. An ``ip_tracker`` is not asked about those: they
@@ -126,7 +126,9 @@ class Gate:
             return lambda: None
         place = Place(plain_address(address))
         if not self.counts.check(place.ip):
-            self._logger.info("refused %s: too many connections, and it wants a TLS handshake", place.ip)
+            words = "too many connections, and it wants a TLS handshake"
+            extra = fields_of(None, reason=words, remote_address=place.ip, transport=kind)
+            self._logger.info("refused %s: %s", place.ip, words, extra=extra)
             return None
         place.is_counted = True
         self.counts.add(place.ip)

@@ -86,4 +86,4 @@ async def test_what_is_no_tls_costs_its_sender_the_connection(
         while server.gate.counts.get_count("127.0.0.1") > 1:
             await anyio.lowlevel.checkpoint()
         assert server.get_clients() == [honest.get_id()]
-    assert caplog.text.count("the TLS handshake failed") >= 4
+    assert caplog.text.count("the TLS handshake with 127.0.0.1 failed") >= 4

@@ -60,23 +60,23 @@ def test_a_tls_handshake_counts_for_its_address_until_it_is_over(
     caplog.set_level("INFO", "stelar.server")
     server = house.serve(max_connections_per_ip=2)
     connect(house, "tcp")
-    end = server.begin_handshake(ADDRESS)
+    end = server.begin_handshake("tcp", ADDRESS)
     assert end is not None
-    assert server.begin_handshake(f"::ffff:{ADDRESS}") is None
+    assert server.begin_handshake("tcp", f"::ffff:{ADDRESS}") is None
     assert f"refused {ADDRESS}: too many connections" in caplog.text
-    assert server.begin_handshake("192.0.2.99") is not None
+    assert server.begin_handshake("tcp", "192.0.2.99") is not None
     assert counts(house)[ADDRESS] == 2
     end()
     end()  # as it is when a connection was made and then ends
     assert counts(house)[ADDRESS] == 1
     connect(house, "tcp")
-    assert server.begin_handshake(ADDRESS) is None
+    assert server.begin_handshake("tcp", ADDRESS) is None
 
 
 def test_the_handshakes_of_a_trusted_proxy_are_not_counted(house: House) -> None:
     server = house.serve(max_connections_per_ip=1, trusted_proxies=[PROXY])
     for _ in range(3):
-        end = server.begin_handshake(PROXY)
+        end = server.begin_handshake("tcp", PROXY)
         assert end is not None
         end()
     assert counts(house) == {}
@@ -85,9 +85,9 @@ def test_the_handshakes_of_a_trusted_proxy_are_not_counted(house: House) -> None
 def test_beside_a_tracker_handshakes_are_counted_among_themselves(house: House) -> None:
     server = house.serve(max_connections_per_ip=1, ip_tracker=Tracker(limit=9))
     connect(house, "tcp")
-    end = server.begin_handshake(ADDRESS)
+    end = server.begin_handshake("tcp", ADDRESS)
     assert end is not None
-    assert server.begin_handshake(ADDRESS) is None
+    assert server.begin_handshake("tcp", ADDRESS) is None
     end()
     assert counts(house) == {}
 

@@ -107,6 +107,12 @@ def a_proxy_that_is_not_trusted(house: House) -> None:
     house.stream("tcp")
 
 
+def those_of_an_address_that_is_full(house: House) -> None:
+    server = house.serve(max_connections_per_ip=1)
+    house.connect("tcp")
+    assert server.begin_handshake("ws", "192.0.2.1") is None
+
+
 def a_fault_of_ours(house: House) -> None:
     house.serve()
     client = house.connect("ws")
@@ -121,6 +127,7 @@ SCENES: list[Callable[[House], None]] = [
     those_who_say_too_much,
     what_waits_for_hooks,
     a_proxy_that_is_not_trusted,
+    those_of_an_address_that_is_full,
     a_fault_of_ours,
 ]
 
