@@ -14,7 +14,7 @@ from stelar_proto.client.link import Link
 from stelar_system.tls import client_context
 
 from .dialing import dial
-from .transport import TrioRuntime
+from .loop import TrioRuntime
 
 
 class StelarClient(ClientApplication):

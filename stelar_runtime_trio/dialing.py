@@ -12,7 +12,8 @@ from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.network import Network
 from stelar_proto.channel.proxies import Proxy
 
-from .transport import Stream, StreamTransport, TrioRuntime
+from .loop import TrioRuntime
+from .transport import Stream, StreamTransport
 
 
 async def dial(

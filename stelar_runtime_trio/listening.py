@@ -19,7 +19,8 @@ from stelar_system.sockets import (
     open_listeners,
 )
 
-from .transport import Stream, StreamTransport, TrioRuntime
+from .loop import TrioRuntime
+from .transport import Stream, StreamTransport
 
 P = TypeVar("P", bound=Endpoint)
 

@@ -23,7 +23,7 @@ from stelar_system.tls import TlsOption, client_context
 
 from .dialing import dial
 from .listening import Listening
-from .transport import TrioRuntime
+from .loop import TrioRuntime
 
 
 class WebSocketServer(Listening[ServedEndpoint], PlainServer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Protocol, TypeAlias
 
-from stelar_proto.errors import ConnectError, ProxyError, StelarError
+from stelar_proto.errors import ConnectError, ProxyError, StelarError, printable
 
 from .events import Closed
 from .proxies import Proxy, ProxyOption, choose_proxy
@@ -106,7 +106,7 @@ async def establish(link: Dialed, url: str, dial: Callable[[], Awaitable[None]])
         assert end is not None
         link.abort(end)
         await link.lost.wait()
-        reason = end.error or StelarError(end.reason or "the server ended it at once")
+        reason = end.error or StelarError(printable(end.reason) or "the server ended it at once")
         raise _connect_error(link, url, reason) from end.error
 
 

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from stelar_proto.channel import Closed, Deadlines, Runtime, State, WaitableEvent
 from stelar_proto.channel.logs import choose_logger
-from stelar_proto.errors import ConnectError, StateError
+from stelar_proto.errors import ConnectError, StateError, printable
 
 from .backoff import Backoff, exponential_delay, is_hopeless, restart_delay, retry_after
 from .campaign import Campaign
@@ -296,7 +296,7 @@ class ClientLifecycle(HandlerRegistry, ABC):
         """The session of a link ended."""
         if not link.was_open:
             return  # the campaign hears of it
-        why = end.error or f"{end.code} {end.reason}".rstrip()
+        why = end.error or f"{end.code} {printable(end.reason)}".rstrip()
         self.logger.info("connection to %s ended: %s", self.target.url, why)
         if end.error is not None:
             self.note_error(end.error)

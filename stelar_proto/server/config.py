@@ -83,11 +83,11 @@ class ServerOptions(TypedDict, total=False):
     health_endpoint: str | None
     health_handler: HealthHandler | None
     allowed_origins: Collection[str] | None
+    subprotocols: Sequence[str]
     hooks: Mapping[str, Handler]
     hook_backlog: int
     serializer: Serializer
     compression: CompressionOption
-    subprotocols: Sequence[str]
     logger: LoggerOption
 
 

@@ -128,7 +128,6 @@ IN_A_CONVERSATION = [
     Lie("tcp", "a name that is none", lambda _: [b"\0\0\0\x09\0\0\2\xc3\x28"], FrameError, "UTF-8", 1007),
     Lie("tcp", "an unknown frame", lambda _: [frame(0xEE, "x", b"")], FrameError, "type", 1002),
     Lie("tcp", "an answer of HTTP", lambda _: [OK], FrameTooLarge, "limit", 1009),
-    Lie("tcp", "an Error frame", lambda _: [frame(10, "error", b"Go away")], PeerFailure, "Go away", 1008),
     Lie("tcp", "half a frame and the end", lambda _: [b"\0\0\0\x0a", b""], StreamEnded, "ended", 1006),
 ]
 

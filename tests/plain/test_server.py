@@ -42,7 +42,7 @@ def status_of(stream: RawStream) -> bytes:
 
 def test_any_address_may_begin_a_tls_handshake(serving: House) -> None:
     server = serving.serve()
-    ends = [server.begin_handshake("192.0.2.1") for _ in range(100)]
+    ends = [server.begin_handshake("ws", "192.0.2.1") for _ in range(100)]
     assert [end() for end in ends if end is not None] == [None] * 100
 
 

@@ -282,7 +282,7 @@ def test_an_event_that_raises_answers_nothing(
     assert [str(error) for error in raised(caplog.records)] == ["nobody asked"]
 
 
-def test_answers_that_nobody_asked_for_are_ignored(house: House, wire: str) -> None:
+def test_answers_that_nobody_asked_for_are_counted_and_change_nothing(house: House, wire: str) -> None:
     house.server.on_all(lambda ctx: pytest.fail("an answer is no event"))
     client = house.connect(wire)
     if wire == "tcp":
@@ -290,7 +290,7 @@ def test_answers_that_nobody_asked_for_are_ignored(house: House, wire: str) -> N
     else:
         client.stream.send(client.text({"event": "name", "data": 1, "_isAck": True}))  # type: ignore[attr-defined]
     assert client.heard() == []
-    assert house.server.get_stats().invalid_messages == 0
+    assert house.server.get_stats().invalid_messages == 1
     assert house.server.get_clients() == ["c1"]
 
 
