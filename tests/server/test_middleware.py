@@ -143,9 +143,14 @@ def test_next_in_a_plain_function_says_yes_and_those_behind_run_when_it_has_retu
         go_on()  # not awaited, which is no mistake
         log.append("second returns")
 
-    server.use(noting(log, "third"))
+    @server.use
+    async def third(ctx: ConnectContext, go_on: Next) -> None:
+        await go_on()
+        log.append("third returns")
+
+    server.use(noting(log, "fourth"))
     assert house.connect(wire).id == "c1"
-    assert log == ["first returns", "second returns", "third"]
+    assert log == ["first returns", "second returns", "fourth", "third returns"]
 
 
 def test_awaiting_the_rest_a_second_time_runs_nothing_twice(house: House, wire: str) -> None:
