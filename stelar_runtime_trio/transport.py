@@ -181,23 +181,22 @@ class StreamTransport:
             return b""
 
     @trio.lowlevel.enable_ki_protection
-    async def _write_rest(self, data: bytes) -> None:
+    async def _write_rest(self, data: bytes | memoryview) -> None:
         try:
             while data:
-                await self._send_all(memoryview(data))
+                if len(data) > _WRITE_SIZE:
+                    data = memoryview(data)  # to copy the rest of it again and again would cost its square
+                while data:
+                    self._note_unsent(len(data))
+                    data = data[await self._send_some(data) :]
+                self._note_unsent(0)
                 data = self._endpoint.data_to_send()
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self._scope.cancel()
         self._writing = False
         self._end_if_due()
 
-    async def _send_all(self, data: memoryview) -> None:
-        while data:
-            self._note_unsent(len(data))
-            data = data[await self._send_some(data) :]
-        self._note_unsent(0)
-
-    async def _send_some(self, data: memoryview) -> int:
+    async def _send_some(self, data: bytes | memoryview) -> int:
         """Wait until something of ``data`` can be written; return how much that was."""
         if self._descriptor is None:
             piece = data[:_WRITE_SIZE]  # in pieces, so that it can be seen whether the peer reads

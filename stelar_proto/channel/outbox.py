@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 
-FRAME_COST = 48
+FRAME_COST = 64
 """Bytes that a frame takes beside its own: what CPython keeps with a ``bytes`` object, and its place here."""
 
 _WRITE_SIZE = 64 * 1024  # frames are joined up to about this many bytes: one system call, no giant copy

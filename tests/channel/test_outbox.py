@@ -107,7 +107,7 @@ def test_a_small_outbox_is_congested_before_it_is_full(limit: int) -> None:
 
 
 def test_clearing_counts_the_frames_that_are_lost() -> None:
-    outbox = Outbox(1050)
+    outbox = Outbox(3 * (300 + COST))
     for _ in range(3):
         outbox.push(b"x" * 300)
     assert outbox.congested
