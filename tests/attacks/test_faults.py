@@ -11,11 +11,14 @@ import errno
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import pytest
 
@@ -82,6 +85,36 @@ async def test_a_system_that_has_no_more_to_give_is_asked_again_in_a_while(
         assert pauses == [0.1] * 50
         assert lifecycle.accept_failed(OSError(errno.ECONNABORTED, "gone")) == 0
         assert caplog.text.count("connections have to wait") == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
+async def test_a_system_that_has_no_room_for_what_is_written_costs_that_connection_at_most(
+    world: World, wire: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection, or on the loops of asyncio nothing if the system has room when it is asked again."""
+    hand, write = speaker(wire), os.write
+    async with besieged(world) as siege, intruder(siege, wire) as stream:
+        port = stream.extra(anyio.abc.SocketAttribute.local_port)
+        refused = []
+
+        def refuse(descriptor: int, data: bytes) -> int:
+            with suppress(OSError, TypeError, IndexError):  # of what is no such socket
+                with socket.socket(fileno=os.dup(descriptor)) as it:
+                    if it.getpeername()[1] == port:
+                        refused.append(descriptor)
+            if descriptor in refused:
+                raise OSError(number, os.strerror(number))
+            return write(descriptor, data)
+
+        monkeypatch.setattr(os, "write", refuse)
+        await stream.send(hand.request("ack", "echo", "answered"))
+        received = b""
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while b"answered" not in received:
+                received += await stream.receive()
+        assert refused
+        assert b"answered" in received or (await siege.ends.next())[0] == 1006
+        await siege.honest_are_served()
 
 
 CLIENT = """
