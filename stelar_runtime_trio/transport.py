@@ -16,7 +16,7 @@ from stelar_proto.channel.runtime import Address
 
 from .loop import TrioRuntime
 
-Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"  # older trios subscript it in quotes alone
 
 _READ_SIZE = 64 * 1024
 _WRITE_SIZE = 64 * 1024
