@@ -48,7 +48,7 @@ class EndpointProtocol(asyncio.Protocol):
         close_timeout: float,
     ) -> None:
         self._runtime = runtime
-        self._attach = attach
+        self._attach: Callable[[EndpointProtocol], Endpoint | None] | None = attach
         self._close_timeout = close_timeout
         self._endpoint: Endpoint
         self._transport: asyncio.Transport
@@ -79,7 +79,9 @@ class EndpointProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
         self._flush_is_due = True
-        endpoint = self._attach(self)
+        attach, self._attach = self._attach, None  # which keeps much, for once
+        assert attach is not None
+        endpoint = attach(self)
         if endpoint is None:
             transport.abort()  # type: ignore[attr-defined]  # it is an asyncio.Transport
             return

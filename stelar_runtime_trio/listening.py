@@ -93,6 +93,7 @@ class Listening(SystemLifecycle[P]):
             stream = await self._secure(kind, plain, address, opened_at + self.config.connect_timeout)
         finally:
             end_handshake()
+            del end_handshake, address, plain  # this frame stays as long as the connection
         if stream is not None:
             transport = StreamTransport(runtime, stream, opened_at)
             await transport.run(partial(self.connected, kind))

@@ -16,7 +16,8 @@ from stelar_proto.channel.runtime import Address
 
 from .loop import TrioRuntime
 
-Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"  # older trios subscript it in quotes alone
+# In quotes: there are trios whose SSLStream is no generic class.
+Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
 _READ_SIZE = 64 * 1024
 _WRITE_SIZE = 64 * 1024

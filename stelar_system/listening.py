@@ -52,7 +52,7 @@ class SystemLifecycle(Lifecycle[P]):
     def _begin_handshake(self, kind: str, address: object) -> Callable[[], object] | None:
         """A connection came in from ``address``; return what to call when TLS is done, None to cut it."""
         if self._tls.context is None or not isinstance(address, tuple):  # that of a Unix socket is none
-            return lambda: None
+            return _nothing
         return self.begin_handshake(kind, address[0])
 
     def _leave_network(self) -> None:
@@ -100,3 +100,7 @@ class SystemLifecycle(Lifecycle[P]):
         if not self.config.graceful_shutdown:
             return lambda: None
         return watch_signals(lambda: run_soon(self.request_stop))
+
+
+def _nothing() -> None:
+    """There is no TLS handshake to be over."""
