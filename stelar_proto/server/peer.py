@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
@@ -25,6 +25,7 @@ from stelar_proto.session import Deferred, Dispatcher, Session
 from stelar_proto.session import Event as SessionEvent
 from stelar_proto.session.arguments import check_payload
 from stelar_proto.wire import Format
+from stelar_proto.wire.base import new_tuple
 from stelar_proto.ws import Request, RequestReceived, UpgradeRequested
 
 from . import moves
@@ -108,7 +109,7 @@ class Peer(Dispatcher):
 
     def emit(self, event: str, data: Any) -> bool:
         """Send an event; False if the client is gone, or the event was dropped."""
-        return self.send(Event(check_event_name(event), data), droppable=True)
+        return self.send(new_tuple(Event, (check_event_name(event), data)), droppable=True)
 
     def emit_binary(self, event: str, payload: bytes) -> bool:
         """Send a binary event; False as above."""
@@ -124,13 +125,14 @@ class Peer(Dispatcher):
         # Once its end has come to be handled, it is gone, even if our last words have not left yet.
         if self.end is not None or not session.can_send:
             return False
-        return self.send_frame(session.format.encode_frame(message), droppable=droppable)
+        is_taken = session.send_frame(session.format.encode_frame(message), droppable=droppable)
+        self.flush_soon()
+        return is_taken
 
     def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:
         """Send what was encoded by the session's format, maybe for many; False as above."""
         is_taken = self.session.send_frame(frame, droppable=droppable)
-        if self.transport is not None:
-            self.transport.flush_soon()
+        self.flush_soon()
         return is_taken
 
     def _report_drops(self, reason: str) -> None:
@@ -167,7 +169,8 @@ class Peer(Dispatcher):
         server, namespace = self.server, self.namespace
         kind = type(event)
         if kind is Event or kind is Binary:
-            name, data = cast("tuple[str, Any]", event)
+            said: Any = event  # which mypy does not narrow by the type in kind
+            name, data = said
             if not is_within_limits:
                 verdict = self.allowance.take(server.config, name, self.session._now)
                 if verdict is not True:

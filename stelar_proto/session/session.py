@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from stelar_proto import messages as m
 from stelar_proto.channel import Channel, Closed, State
 from stelar_proto.errors import ConnectionLost, MessageError, SlowConsumer, StateError, printable
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
@@ -249,6 +250,10 @@ class Session(Channel):
     def _deliver(self, message: Message, events: list[Event]) -> None:
         """Append ``message`` for the application; what concerns only the session ends here."""
         kind = type(message)
+        if kind is m.Event:  # the cheapest test, for what most are
+            self.messages_received += 1
+            events.append(message)
+            return
         if kind is Alive:
             return
         if kind is Hello:

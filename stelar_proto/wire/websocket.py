@@ -61,7 +61,14 @@ class WebSocketFormat(BaseFormat):
         if isinstance(message, m.Binary):
             header = '{"event":"' + check_event_name(message.name) + self._binary_end
             return _BINARY, self._check_size(message, header.encode() + message.payload)
-        return _TEXT, self._check_size(message, encode_utf8(self._encode_text(message)))
+        text = self._encode_text(message)
+        try:
+            payload = text.encode()
+        except UnicodeEncodeError:
+            payload = encode_utf8(text)  # says what is wrong with it
+        if len(payload) > self.max_payload_size:
+            self._check_size(message, payload)
+        return _TEXT, payload
 
     def encode_frame(self, message: Message) -> bytes:
         """Return ``message`` as one unmasked frame, which may go to any number of clients."""
@@ -94,7 +101,7 @@ class WebSocketFormat(BaseFormat):
     def decode_text(self, text: str) -> Message:
         """Return what a text message says; :class:`~stelar_proto.messages.Invalid` if it breaks a rule."""
         try:
-            return self._check_direction(self._decode_object(self.loads(text)))
+            return self._decode_object(self.loads(text))
         except BrokenMessageError as error:
             return m.Invalid(f"a text message was dropped: {error}")
 
@@ -126,6 +133,9 @@ class WebSocketFormat(BaseFormat):
             return m.AckRequest(ack, read_event_name(name), data, read_correlation_id(fields))
         if type(name) is not str or name not in self._special_events:
             return new_tuple(m.Event, (read_event_name(name), data))
+        return self._check_direction(self._decode_special(name, data))
+
+    def _decode_special(self, name: str, data: Any) -> Message:
         if name == JOIN_EVENT:
             return m.Join(read_room(data))
         if name == LEAVE_EVENT:
