@@ -15,6 +15,8 @@ from stelar_proto.channel.runtime import Address
 
 from .loop import AsyncioRuntime
 
+_READ_SIZE = 64 * 1024  # what the allocator has at hand, unlike blocks twice as large and more
+
 
 class EndpointProtocol(asyncio.Protocol):
     """Carries one endpoint over an asyncio transport.
@@ -88,6 +90,8 @@ class EndpointProtocol(asyncio.Protocol):
         # What waits for the peer waits in the outbox. A plain socket is written without a detour, and the
         # transport gets what it does not take; TLS would stop for ever at a limit of 0.
         is_plain = transport.get_extra_info("sslcontext") is None
+        if hasattr(transport, "max_size"):  # asyncio's own, which has 256 KiB allocated for every read
+            transport.max_size = _READ_SIZE
         self._transport.set_write_buffer_limits(high=0 if is_plain else 1)
         if is_plain and os.name == "posix":
             self._descriptor = transport.get_extra_info("socket").fileno()
