@@ -102,7 +102,7 @@ class EndpointProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         # What this asks for leaves when all others have been read: a peer that is written to at once wakes up
         # at once, and takes the processor from those whose turn it is.
-        if self._endpoint.receive_data(data):
+        if self._endpoint.receive_data(data) and not self._flush_is_due:
             self.flush_soon()
 
     def eof_received(self) -> bool:
@@ -172,7 +172,8 @@ class EndpointProtocol(asyncio.Protocol):
         """Hand to the transport what it takes, and close it when the endpoint has come to its end."""
         self._flush_is_due = False
         endpoint, transport = self._endpoint, self._transport
-        if endpoint.is_ending and endpoint.is_aborted:
+        is_ending = endpoint.is_ending
+        if is_ending and endpoint.is_aborted:
             self._abort()
             return
         if transport.is_closing():
@@ -180,7 +181,7 @@ class EndpointProtocol(asyncio.Protocol):
         while not self._writing_paused and (data := endpoint.data_to_send()):
             if not self.write(data):
                 self._hand_over(data)
-        if endpoint.is_ending:
+        if is_ending:
             self._end_if_due()
 
     def _end_if_due(self) -> None:

@@ -10,6 +10,7 @@ from stelar_proto.errors import MessageError, StateError, StelarError
 from stelar_proto.messages import AckRequest, Binary, Event, Join, Leave, check_event_name
 from stelar_proto.session.arguments import check_payload, check_room_name
 from stelar_proto.wire import TcpFormat, WebSocketFormat
+from stelar_proto.wire.base import new_tuple
 
 from .files import CHUNK_SIZE, BytesContent, Content, Progress, Source, check_size, open_source, report
 from .link import Link
@@ -44,7 +45,7 @@ class ClientSending(ClientReporting):
         """
         check_event_name(event)
         if ack is None:
-            self._submit(Event(event, data), data)
+            self._submit(new_tuple(Event, (event, data)), data)
         else:
             self._asked += 1
             self._submit(AckRequest(check_event_name(ack), event, data, f"e{self._asked}"), data)

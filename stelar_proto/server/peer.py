@@ -126,7 +126,8 @@ class Peer(Dispatcher):
         if self.end is not None or not session.can_send:
             return False
         is_taken = session.send_frame(session.format.encode_frame(message), droppable=droppable)
-        self.flush_soon()
+        if self.transport is not None:
+            self.transport.flush_soon()
         return is_taken
 
     def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:

@@ -94,16 +94,13 @@ class Dispatcher(Endpoint):
         elif events:
             self._inbox = deque(events)
         if not self._busy:
-            self._go_on()
+            rest = self._handle_waiting()
+            if rest is not None:
+                self._start(rest)
         if events and type(events[-1]) is Closed:
             self._leave(events[-1])
         if self._inbox or self.paused:
             self._regulate()
-
-    def _go_on(self) -> None:
-        rest = self._handle_waiting()
-        if rest is not None:
-            self._start(rest)
 
     def _handle_waiting(self) -> Deferred | None:
         """Handle what waits, in order, until an awaitable comes up; return the rest of that."""
@@ -139,7 +136,9 @@ class Dispatcher(Endpoint):
                 # A cancelled handler, which need not be the end of the connection: whatever comes in next
                 # goes on with the inbox.
                 if not isinstance(error, GeneratorExit) and self._goes_on_when_cancelled():
-                    self._go_on()
+                    following = self._handle_waiting()
+                    if following is not None:
+                        self._start(following)
                 raise
             self._break_off()
 

@@ -62,6 +62,8 @@ class Sender:
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send now, in order; ``b""`` if there are none."""
         out = self._out
+        if not out and self._last_words is None:
+            return b""
         if self._last_words is not None:
             out.append(self._last_words)
             self._last_words = None
