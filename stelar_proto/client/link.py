@@ -92,7 +92,7 @@ class Link(Outgoing):
         self._take([Told(event, arguments)])  # type: ignore[list-item]  # _handle() knows it
 
     def _handle_waiting(self) -> Deferred | None:
-        rest = super()._handle_waiting()
+        rest = Outgoing._handle_waiting(self)
         if rest is None and self._next is not None:
             following, self._next = self._next, None
             following._previous = None
@@ -152,7 +152,7 @@ class Link(Outgoing):
             for event in events:
                 if isinstance(event, Event | Binary):
                     self._client.to_streams(Received(event[0], event[1], isinstance(event, Binary)))
-        super()._take(events)
+        Outgoing._take(self, events)
 
     def _on_closed(self, event: Closed) -> None:
         self.settled.set()

@@ -29,6 +29,9 @@ _LARGEST_JOIN = 2048  # the name of a room has 256 bytes, each of which JSON may
 class Outgoing(Dispatcher):
     """The sending half of a :class:`~.link.Link`.
 
+    What runs for every message names its base class, here and in a link: ``super()`` takes CPython 3.11
+    0.2 µs each time.
+
     Arguments:
         client: whose connection it is.
         session: its protocol.
@@ -60,13 +63,13 @@ class Outgoing(Dispatcher):
     # --- For the transport ------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> bool:
-        return super().receive_data(data) or (self._client.queue.size > 0 or bool(self._joins))
+        return Dispatcher.receive_data(self, data) or (self._client.queue.size > 0 or bool(self._joins))
 
     def data_to_send(self) -> bytes:
         upload = self._upload
         if upload is not None and upload.has_begun:
             return self._take_of(upload)
-        data = super().data_to_send()
+        data = Dispatcher.data_to_send(self)
         if not data and upload is not None:
             return self._take_of(upload)
         if not data and (self._client.queue.size or self._joins) and self.is_usable:
