@@ -126,26 +126,27 @@ def choose_proxy(
         return parse_proxy(option)
     if option is False:
         return None
-    variables = _read_environment(environ)
     names = ["all_proxy"] if wire != "ws" else ["https_proxy" if secure else "http_proxy", "all_proxy"]
-    name = next((name for name in names if name in variables), None)
-    if name is None or _goes_directly(host, port, variables.get("no_proxy", "")):
+    name, value = next(((name, value) for name in names if (value := _look_up(name, environ))), ("", ""))
+    if not value or _goes_directly(host, port, _look_up("no_proxy", environ)):
         return None
     try:
-        return parse_proxy(variables[name].strip())
+        return parse_proxy(value)
     except ValueError as error:
         words = f"the environment variable {name} names no proxy that can be used: {error}"
         raise ProxyError(f"{words}; proxy=False ignores it") from None
 
 
-def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables about proxies that are set, by their names in lower case, which goes first."""
-    found = {name.lower(): value for name, value in environ.items() if name.lower().endswith("_proxy")}
-    if "REQUEST_METHOD" in environ:
+def _look_up(name: str, environ: Mapping[str, str]) -> str:
+    """Return the value of the variable ``name``, written in lower case or, if there is none, in upper case.
+
+    Not all variables are looked through, which may be many: a client asks for each attempt.
+    """
+    if name == "http_proxy" and "REQUEST_METHOD" in environ and name not in tuple(environ):
         # A CGI program: HTTP_PROXY is what the request's field "Proxy" says, that is, anybody ("httpoxy").
-        found.pop("http_proxy", None)
-    found |= {name: value for name, value in environ.items() if name.endswith("_proxy")}
-    return {name: value for name, value in found.items() if value.strip()}
+        # Where the system ignores case, looking it up finds that too; walking through the names does not.
+        return ""
+    return environ.get(name, environ.get(name.upper(), "")).strip()
 
 
 def _goes_directly(host: str, port: int, no_proxy: str) -> bool:
