@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -16,14 +17,24 @@ and not every event loop would end by it."""
 H = TypeVar("H", bound=Handler)
 
 
-def check_handler(handler: H) -> H:
-    """Return ``handler`` if it can be called.
+def check_handler(handler: H, *arguments: str) -> H:
+    """Return ``handler`` if it can be called with ``arguments``, of which these are the names.
 
     Raises:
         TypeError: it cannot.
     """
     if not callable(handler):
         raise TypeError(f"a handler is a function, not {type(handler).__name__}")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # a function in C, which does not tell
+        return handler
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        name = getattr(handler, "__qualname__", repr(handler))
+        words = f"{name} cannot be called as handler({', '.join(arguments)}): {error}"
+        raise TypeError(words) from None
     return handler
 
 

@@ -10,9 +10,15 @@ from stelar_proto.channel.handlers import H, Handler, check_handler
 from stelar_proto.messages import check_event_name
 from stelar_proto.session.arguments import register
 
-LOCAL_EVENTS = frozenset({"connect", "disconnect", "reconnecting", "reconnect_failed", "error"})
-"""Events of the client itself: connected; disconnected (code, reason); about to try again (attempt); no more
-attempts; something went wrong (exception)."""
+LOCAL_EVENTS = {
+    "connect": (),
+    "disconnect": ("code", "reason"),
+    "reconnecting": ("attempt",),
+    "reconnect_failed": (),
+    "error": ("error",),
+}
+"""Events of the client itself, and what their handlers are called with: connected; disconnected; about to try
+again; no more attempts; something went wrong."""
 
 _Table = dict[str, tuple[Handler, ...]]
 
@@ -41,9 +47,10 @@ class HandlerRegistry:
 
         Raises:
             MessageError: the name is not one that a server can send.
-            TypeError: the handler is no function.
+            TypeError: the handler is no function that can be called so.
         """
-        return register(partial(_add, self._handlers, _check_event(event)), handler)
+        event = _check_event(event)
+        return register(partial(_add, self._handlers, event), handler, *_arguments_of(event))
 
     @overload
     def once(self, event: str) -> Callable[[H], H]: ...
@@ -54,7 +61,7 @@ class HandlerRegistry:
 
         Raises:
             MessageError: the name is not one that a server can send.
-            TypeError: the handler is no function.
+            TypeError: the handler is no function that can be called so.
         """
         event = _check_event(event)
 
@@ -66,7 +73,7 @@ class HandlerRegistry:
             # It goes by the handler's name in the log, and off(event, handler) finds it.
             _add(self._handlers, event, update_wrapper(call_once, handler))
 
-        return register(add, handler)
+        return register(add, handler, *_arguments_of(event))
 
     def off(self, event: str, handler: Handler | None = None) -> bool:
         """Take ``handler`` off ``event``, or all of its handlers; return whether there was one."""
@@ -83,7 +90,7 @@ class HandlerRegistry:
 
     def on_all(self, handler: H) -> H:
         """Call ``handler(event, data)`` for every event of the server; also a decorator."""
-        self._catch_all += (check_handler(handler),)
+        self._catch_all += (check_handler(handler, "event", "data"),)
         return handler
 
     @overload
@@ -95,9 +102,9 @@ class HandlerRegistry:
 
         Raises:
             MessageError: the name is not one that an event can have.
-            TypeError: the handler is no function.
+            TypeError: the handler is no function that can be called so.
         """
-        return register(partial(_add, self._ack_handlers, check_event_name(name)), handler)
+        return register(partial(_add, self._ack_handlers, check_event_name(name)), handler, "data")
 
     def remove_all_listeners(self, event: str | None = None) -> None:
         """Take all handlers off ``event``, or off everything."""
@@ -119,6 +126,10 @@ class HandlerRegistry:
     def ack_handlers_of(self, name: str) -> tuple[Handler, ...]:
         """Return the handlers of answers under an ack name."""
         return self._ack_handlers.get(name, ())
+
+
+def _arguments_of(event: str) -> tuple[str, ...]:
+    return LOCAL_EVENTS.get(event, ("data",))
 
 
 def _check_event(event: str) -> str:

@@ -99,7 +99,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
             raise ValueError("; ".join(problems))
         super().__init__(config, choose_logger(config.logger, "stelar.websocket"))
         self.config: ServeConfig = config
-        self._handler = check_handler(handler)
+        self._handler = check_handler(handler, "connection")
         if unix_path is None and sock is None:
             host, port = host or DEFAULT_HOST, DEFAULT_PORT if port is None else port
         self._place = Place("ws", host, port, unix_path, sock)

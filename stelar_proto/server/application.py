@@ -132,7 +132,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         """
         if not is_path(path):
             raise ValueError(f"a path begins with a slash and has no query, not {path!r}")
-        return register(partial(self._http.add, path), handler)
+        return register(partial(self._http.add, path), handler, "request")
 
     def _own_routes(self) -> dict[str, Route]:
         if self.config.health_endpoint is None:

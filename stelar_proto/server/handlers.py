@@ -37,7 +37,7 @@ class HandlerRegistry:
 
         Raises:
             MessageError: the name is not one that clients can send.
-            TypeError: the handler is no function.
+            TypeError: the handler is no function of one argument.
         """
         event = check_event_name(event)
 
@@ -45,11 +45,11 @@ class HandlerRegistry:
             self._own_handlers[event] = (*self._own_handlers.get(event, ()), handler)
             self._merge_handlers()
 
-        return register(add, handler)
+        return register(add, handler, "ctx")
 
     def on_all(self, handler: H) -> H:
         """Call ``handler(ctx)`` for every event, after the event's own handlers; also a decorator."""
-        self.catch_all += (check_handler(handler),)
+        self.catch_all += (check_handler(handler, "ctx"),)
         self._merge_handlers()
         return handler
 
@@ -66,7 +66,7 @@ class HandlerRegistry:
         Raises:
             MessageError: the name is not one that clients can ask for.
             StateError: it has a handler already.
-            TypeError: the handler is no function.
+            TypeError: the handler is no function of one argument.
         """
         name = check_event_name(name)
 
@@ -75,16 +75,16 @@ class HandlerRegistry:
                 raise StateError(f"requests for {name!r} have a handler already, and only one can answer")
             self.ack_handlers[name] = handler
 
-        return register(add, handler)
+        return register(add, handler, "ctx")
 
     def on_connection(self, handler: H) -> H:
         """Call ``handler(ctx)`` for each client that was taken in; also a decorator."""
-        self.connection_handlers += (check_handler(handler),)
+        self.connection_handlers += (check_handler(handler, "ctx"),)
         return handler
 
     def on_disconnect(self, handler: H) -> H:
         """Call ``handler(ctx)`` for each client that has gone, its rooms left; also a decorator."""
-        self.disconnect_handlers += (check_handler(handler),)
+        self.disconnect_handlers += (check_handler(handler, "ctx"),)
         return handler
 
     def _merge_handlers(self) -> None:

@@ -7,7 +7,7 @@ from logging import Logger
 from typing import TYPE_CHECKING, NamedTuple
 
 from stelar_proto.channel import HttpResponse, State
-from stelar_proto.channel.handlers import FAULTS, check_handler, is_awaitable
+from stelar_proto.channel.handlers import FAULTS, is_awaitable
 from stelar_proto.errors import StateError
 from stelar_proto.session import Deferred, WebSocketSession
 from stelar_proto.ws import Request
@@ -47,11 +47,10 @@ class HttpRouter:
 
         Raises:
             StateError: the path has a handler already.
-            TypeError: the handler is no function.
         """
         if path in self._routes:
             raise StateError(f"requests for {path!r} have a handler already, and only one can answer")
-        self._routes[path] = Route(check_handler(handler))
+        self._routes[path] = Route(handler)
 
     def answer(self, peer: Peer, request: Request) -> Deferred | None:
         """Answer ``request``, which came to ``peer``; return the rest if its handler is to be awaited."""

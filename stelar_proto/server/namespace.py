@@ -61,7 +61,7 @@ class Namespace(HandlerRegistry):
         Raises:
             TypeError: the middleware is no function.
         """
-        self.middleware += (check_handler(middleware),)
+        self.middleware += (check_handler(middleware, "ctx", "next"),)
         return middleware
 
     # --- Sending ----------------------------------------------------------------------------------------

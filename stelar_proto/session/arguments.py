@@ -13,15 +13,18 @@ from stelar_proto.messages import MAX_EVENT_SIZE
 from stelar_proto.wire import is_room_name
 
 
-def register(add: Callable[[Handler], object], handler: H | None) -> H | Callable[[H], H]:
+def register(add: Callable[[Handler], object], handler: H | None, *arguments: str) -> H | Callable[[H], H]:
     """Hand ``handler`` to ``add`` and return it; without one, return the decorator that does so.
 
+    Arguments:
+        arguments: what it will be called with, by name.
+
     Raises:
-        TypeError: the handler is no function.
+        TypeError: the handler is no function, or none that can be called so.
     """
 
     def decorate(handler: H) -> H:
-        add(check_handler(handler))
+        add(check_handler(handler, *arguments))
         return handler
 
     return decorate if handler is None else decorate(handler)

@@ -187,6 +187,21 @@ def test_names_that_no_server_sends_are_refused(house: House) -> None:
         client.on_all(5)  # type: ignore[type-var]
 
 
+def test_a_handler_takes_what_there_is_to_tell(house: House) -> None:
+    client = house.client()
+    for event, takes in {
+        "connect": "", "disconnect": "code, reason", "reconnecting": "attempt", "reconnect_failed": "",
+        "error": "error", "chat": "data",
+    }.items():  # fmt: skip
+        for register in (client.on, client.once):
+            with pytest.raises(TypeError, match=rf"cannot be called as handler\({takes}\): missing"):
+                register(event, lambda a, b, c: None)
+    with pytest.raises(TypeError, match=r"handler\(event, data\)"):
+        client.on_all(lambda data: None)
+    with pytest.raises(TypeError, match=r"handler\(data\)"):
+        client.on_ack("x", lambda: None)
+
+
 # --- What the client itself has to tell -------------------------------------------------------------------
 
 

@@ -385,6 +385,19 @@ def test_a_handler_is_a_function(house: House) -> None:
             register_named("x", wrong)  # type: ignore[call-overload]
 
 
+def test_a_handler_takes_a_context(house: House) -> None:
+    server = house.server
+    for register in (
+        server.on_all,
+        server.on_connection,
+        server.on_disconnect,
+        server.on("x"),
+        server.on_ack("x"),
+    ):
+        with pytest.raises(TypeError, match=r"cannot be called as handler\(ctx\): missing .* 'data'"):
+            register(lambda ctx, data: None)
+
+
 def test_registering_returns_the_handler(house: House) -> None:
     def handler(ctx: Context) -> None: ...
 

@@ -189,8 +189,11 @@ def test_middleware_may_be_added_while_the_server_runs(house: House, wire: str) 
 
 
 def test_what_is_no_function_is_no_middleware(house: House) -> None:
+    server = house.serve()
+    with pytest.raises(TypeError, match=r"cannot be called as handler\(ctx, next\)"):
+        server.use(lambda ctx: None)  # type: ignore[type-var]
     with pytest.raises(TypeError, match="a handler is a function, not int"):
-        house.serve().use(5)  # type: ignore[type-var]
+        server.use(5)  # type: ignore[type-var]
 
 
 def test_what_middleware_notes_is_there_in_every_handler(house: House, wire: str) -> None:

@@ -18,6 +18,20 @@ def test_a_handler_is_something_that_can_be_called() -> None:
         check_handler("print")  # type: ignore[type-var]
 
 
+def test_a_handler_can_be_called_with_what_it_will_be_called_with() -> None:
+    def two(ctx: Any, data: Any) -> None: ...
+
+    assert check_handler(two, "ctx", "next") is two
+    assert check_handler(range, "ctx") is range  # it does not tell what it takes
+    wrongs: list[Any] = [(two, "ctx"), (two,), (lambda *, ctx: None, "ctx"), (lambda: None, "code", "reason")]
+    for wrong in wrongs:
+        with pytest.raises(TypeError) as caught:
+            check_handler(*wrong)
+        function, *arguments = wrong
+        words = f"{function.__qualname__} cannot be called as handler({', '.join(arguments)}): "
+        assert str(caught.value).startswith(words)
+
+
 def test_registering_is_a_call_or_a_decorator() -> None:
     added: list[Any] = []
     assert register(added.append, print) is print
