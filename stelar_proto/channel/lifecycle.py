@@ -344,6 +344,11 @@ class Lifecycle(ABC, Generic[P]):
             raise StateError("the server is not running: start it first")
         return self._ports[0]
 
+    def _address(self) -> Place:
+        """Return where it listens first, with the port that it was given while it runs."""
+        place = next(iter(self._places()))
+        return place if not self._ports or place.host is None else place._replace(port=self._ports[0])
+
     def request_stop(self) -> None:
         """Have ``serve_forever()`` stop the server, as a signal does; called again, cut who is left."""
         self._stop_requests += 1

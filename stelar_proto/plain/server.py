@@ -105,10 +105,7 @@ class PlainServer(Lifecycle[ServedEndpoint]):
         self._place = Place("ws", host, port, unix_path, sock)
 
     def __repr__(self) -> str:
-        place = self._place
-        if self._ports and place.host is not None:
-            place = place._replace(port=self._ports[0])
-        return f"<{type(self).__name__} on {place}>"
+        return f"<{type(self).__name__} on {self._address()}>"
 
     @property
     def connections(self) -> tuple[WebSocketConnection, ...]:

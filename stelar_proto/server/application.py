@@ -110,7 +110,7 @@ class ServerApplication(Configurable, Namespace, Lifecycle[Peer]):
         return CompressingFormat(compression, **limits)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on {next(self._places())}, {self.admission.client_count} clients>"
+        return f"<{type(self).__name__} on {self._address()}, {self.admission.client_count} clients>"
 
     # --- Plain HTTP -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 
 from stelar_proto.server import Context, RateLimit
 from tests.server.house import House
+from tests.support.memory import VirtualServer
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,13 @@ def test_what_the_context_knows_of_its_client(house: House, wire: str) -> None:
     assert repr(ctx) == f"<Context 'x' from c1 over {wire}>"
     assert repr(info) == f"<ClientInfo {wire} 192.0.2.1 rooms=['hall']>"
     assert repr(house.server) == "<VirtualServer on 127.0.0.1:3000, 1 clients>"
+
+
+def test_the_repr_of_a_server_names_the_port_that_it_has(house: House) -> None:
+    server = VirtualServer(house.network, port=0, tcp_port=0)
+    assert repr(server) == "<VirtualServer on 127.0.0.1:0, 0 clients>"
+    server.start_now()
+    assert repr(server) == f"<VirtualServer on 127.0.0.1:{server.get_port()}, 0 clients>"
 
 
 def test_metadata_is_the_client_s_own(house: House, wire: str) -> None:
