@@ -127,8 +127,7 @@ class Peer(Dispatcher):
         if self.end is not None or not session.can_send:
             return False
         is_taken = session.send_frame(session.format.encode_frame(message), droppable=droppable)
-        if self.transport is not None:
-            self.transport.flush_soon()
+        self.flush_soon()
         return is_taken
 
     def send_frame(self, frame: bytes, *, droppable: bool = True) -> bool:
