@@ -76,7 +76,7 @@ class Channel(ABC):
         self.last_words_lost = False
         """Whether it was cut before all that we had to say, a close frame behind it, had left the outbox."""
         self.messages_dropped = 0
-        """Frames for the peer that never left, because the connection ended first or they were too many."""
+        """Messages for the peer that never left: the connection ended first, or they were too many."""
         self.on_deadline_changed: Callable[[], object] | None = None
         """Called when a command made :meth:`next_deadline` earlier than it was."""
         self._heartbeat = Heartbeat(config.heartbeat_interval, config.heartbeat_timeout, now)

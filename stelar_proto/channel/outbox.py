@@ -22,7 +22,7 @@ _WRITE_SIZE = 64 * 1024  # frames are joined up to about this many bytes: one sy
 
 
 # The kept frames of all who have none; nothing is ever put into it. A deque of one's own takes 760 bytes.
-_NONE: deque[tuple[int, bytes]] = deque()
+_NONE: deque[tuple[int, bytes, bool]] = deque()
 
 
 class Outbox:
@@ -76,9 +76,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._frames) + len(self._kept)
 
-    def has_room_for(self, frame: bytes) -> bool:
-        """Tell whether :meth:`push` would take ``frame``."""
-        return self.size + len(frame) + FRAME_COST <= self.limit
+    def has_room_for(self, frame: bytes, spare: int = 0) -> bool:
+        """Tell whether :meth:`push` would take ``frame``, were the limit ``spare`` bytes higher."""
+        return self.size + len(frame) + FRAME_COST <= self.limit + spare
 
     def push(self, frame: bytes) -> bool:
         """Append ``frame``; False if it would exceed the limit, and then nothing happened."""
@@ -98,11 +98,11 @@ class Outbox:
         if size > self._high_water:
             self.congested = True
 
-    def keep(self, frame: bytes) -> None:
-        """Append ``frame``, which is never dropped, whatever the limit."""
+    def keep(self, frame: bytes, *, is_message: bool = False) -> None:
+        """Append ``frame``, which is never dropped, whatever the limit; a message, or the protocol's own."""
         if self._kept is _NONE:
             self._kept = deque()
-        self._kept.append((self._gone + len(self._frames), frame))
+        self._kept.append((self._gone + len(self._frames), frame, is_message))
         self.kept_size += len(frame) + FRAME_COST
         self.size = size = self.size + len(frame) + FRAME_COST
         if size > self._high_water:
@@ -182,8 +182,8 @@ class Outbox:
             self.congested = self.is_dropping = False
 
     def clear(self) -> int:
-        """Throw everything away; return how many frames that were."""
-        dropped = len(self)
+        """Throw everything away; return how many messages were among it."""
+        dropped = len(self._frames) + sum(is_message for _, _, is_message in self._kept)
         self._frames.clear()
         self._kept = _NONE
         self.size = self.kept_size = self.unsent = 0

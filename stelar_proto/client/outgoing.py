@@ -16,7 +16,7 @@ from stelar_proto.messages import Join, Message
 from stelar_proto.session import Dispatcher, Session
 
 from .pace import Pace
-from .queue import Queued, encode
+from .queue import OfflineQueue, Queued, encode
 from .upload import Upload
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class Outgoing(Dispatcher):
         "_caught_up",
         "_client",
         "_joins",
-        "_left_off",
         "_pace",
         "_resume_at",
         "_upload",
@@ -51,7 +50,6 @@ class Outgoing(Dispatcher):
         self._client = client
         self._joins: deque[str] = deque()  # rooms
         self._caught_up: WaitableEvent | None = None
-        self._left_off = 0  # messages that had been sent when the outbox was last empty
         self._pace: Pace  # from when it is open
         self._resume_at: float | None = None  # when more of what waits may be sent
         self._upload: Upload | None = None
@@ -72,8 +70,6 @@ class Outgoing(Dispatcher):
         if not data and (self._client.queue.size or self._joins) and self.is_usable:
             self._fill_outbox()
             data = super().data_to_send()
-        if not self.session.outbox.size:
-            self._left_off = self.session.messages_sent
         return data
 
     @property
@@ -154,15 +150,15 @@ class Outgoing(Dispatcher):
         outbox, queue, joins = self.session.outbox, self._client.queue, self._joins
         limit = min(_WRITE_SIZE, self.session.config.outbox_limit)
         while joins and (not outbox.size or outbox.size < limit - _LARGEST_JOIN) and self._is_due():
-            self._send_waiting(Queued(Join(joins.popleft())))
+            self._join(joins.popleft())
         while (
             not joins
             and queue
             and (not outbox.size or outbox.size + queue.first().size < limit)
             and self._is_due()
         ):
-            if self._send_waiting(queue.popleft()):
-                self._client.sent_from_queue()
+            if not self._send_first(queue):
+                break
         if not joins and not queue:
             self._client.queue_is_empty()
             self._wake_caught_up()
@@ -175,15 +171,29 @@ class Outgoing(Dispatcher):
         self.session._deadline_changed()
         return False
 
-    def _send_waiting(self, item: Queued) -> bool:
-        """Send ``item``; False if that cannot be done, and then it is given up."""
+    def _send_first(self, queue: OfflineQueue) -> bool:
+        """Send the first of what waits, or give it up if that cannot be done; False if it has to wait on."""
+        client, outbox, item = self._client, self.session.outbox, queue.first()
         try:
             frame = self._frame_of(item)
+            if outbox.size and not outbox.has_room_for(frame):
+                self._pace.add()  # it was not its turn
+                return False
             self.session.send_frame(frame, droppable=False)
         except MessageError as error:  # another wire or other limits than it was accepted for
-            self._client.give_up(item, error)
-            return False
+            client.give_up(queue.popleft(), error)
+        else:
+            queue.popleft()
+            client.sent_from_queue()
         return True
+
+    def _join(self, room: str) -> None:
+        """Join ``room`` again, or give that up if it cannot be done."""
+        message = Join(room)
+        try:
+            self.session.send_frame(self._frame_of(Queued(message)), droppable=False)
+        except MessageError as error:
+            self._client.give_up(Queued(message), error)
 
     def _frame_of(self, item: Queued) -> bytes:
         if item.format is not self.session.format:
@@ -278,9 +288,3 @@ class Outgoing(Dispatcher):
         if self._caught_up is not None:
             self._caught_up.set()
             self._caught_up = None
-
-    @property
-    def messages_lost(self) -> int:
-        """How many messages were accepted and never left, once the connection is gone."""
-        session = self.session
-        return min(session.messages_dropped, session.messages_sent - self._left_off)

@@ -112,7 +112,7 @@ class ClientReporting(ClientLifecycle):
     def account_for(self, link: Link) -> None:
         self._sent += link.session.messages_sent
         self._received += link.session.messages_received
-        lost = link.messages_lost
+        lost = link.session.messages_dropped
         if lost:
             self._lost += lost
             error = MessageDropped("the connection ended before they left", count=lost)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stelar_proto.channel import Channel, Closed, State
+from stelar_proto.channel.config import SMALLEST_OUTBOX
 from stelar_proto.errors import ConnectionLost, MessageError, SlowConsumer, StateError, printable
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Alive, Hello, Invalid, Message
 from stelar_proto.wire import Format
@@ -149,7 +150,7 @@ class Session(Channel):
             return False
         if not droppable:
             self.demand_small(frame)
-            is_taken = self._keep(frame)
+            is_taken = self._keep(frame, is_message=True)
         else:
             is_taken = self.outbox.push(frame) or self._make_room_and_push(frame)
         if is_taken:
@@ -180,21 +181,24 @@ class Session(Channel):
         self._drop(1)
         return False
 
-    def _keep(self, data: bytes) -> bool:
+    def _keep(self, data: bytes, *, is_message: bool = False) -> bool:
         if self._aborted:
             return False
         outbox = self.outbox
         if not outbox.has_room_for(data):
             if self.config.slow_consumer != "close":
                 self._drop(outbox.make_room_for(data))
-            if not outbox.has_room_for(data):
-                self._cut_slow_peer()
+            # Whoever fills a client's is told to wait, and the connection lives: a ping, or our goodbye,
+            # has room of its own.
+            spare = SMALLEST_OUTBOX if self.role is Role.CLIENT else 0
+            if not outbox.has_room_for(data, spare):
+                self._cut_slow_peer(is_message)
                 return False
-        outbox.keep(data)
+        outbox.keep(data, is_message=is_message)
         return True
 
-    def _cut_slow_peer(self) -> None:
-        self.messages_dropped += 1
+    def _cut_slow_peer(self, is_message: bool = True) -> None:
+        self.messages_dropped += is_message
         error = SlowConsumer(f"the peer does not read: more than {self.outbox.limit} bytes wait for it")
         self.abort(Closed(1006, "", error))
 

@@ -50,7 +50,11 @@ class RawServer:
 
     def heard(self) -> list[Heard]:
         """What the client said since the last call."""
-        self._buffer += self.stream.take()
+        return self.parse(self.stream.take())
+
+    def parse(self, data: bytes) -> list[Heard]:
+        """What ``data`` says, and what came in front of it."""
+        self._buffer += data
         heard = []
         while self._buffer:
             heard.append(self._take_message())
@@ -131,6 +135,8 @@ class RawWebSocketServer(RawServer):
                 return ("closed", int.from_bytes(payload[:2], "big"), payload[2:].decode())
             case 0x89:
                 return ("ping", "")
+            case 0x8A:
+                return ("pong", "")
             case _:
                 fields = json.loads(payload)
         if fields.get("_isAck"):
@@ -183,6 +189,8 @@ class RawTcpServer(RawServer):
                 return ("request", name, fields["event"], fields["data"], fields["_correlationId"])
             case 2:
                 return ("ping", "")
+            case 3:
+                return ("pong", "")
             case 10 if name == "error":
                 return ("failed", payload.decode())
             case 8 | 9:

@@ -4,29 +4,100 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stelar_proto.errors import AckTimeout, ConnectError, ConnectionLost, RemoteError, StateError
+from stelar_proto.channel import Outbox
+from stelar_proto.client.link import Link
+from stelar_proto.errors import (
+    AckTimeout,
+    ConnectError,
+    ConnectionLost,
+    MessageDropped,
+    RemoteError,
+    StateError,
+)
+from stelar_proto.messages import Event
 from tests.client.house import PORT, SERVERS, House, RawServer
 from tests.support.memory import RawStream, VirtualClient
 from tests.support.strictness import assertions_raised
 from tests.support.virtual import Cancelled, VirtualTask
+from tests.support.wires import Heard
 
 LOGGER = logging.getLogger("client-machine")
 LOGGER.propagate = False
 
 QUEUE = 5
+PING = {"ws": b"\x89\0", "tcp": b"\0\0\0\7\2\0\0"}
+
+
+class OpenOutbox(Outbox):
+    """One that remembers what left it, and what was thrown away."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.written = b""
+        self.thrown_away: list[bytes] = []
+
+    def take(self) -> bytes:
+        data = super().take()
+        self.written += data
+        return data
+
+    def waiting(self) -> list[bytes]:
+        """The frames that are in it."""
+        return [*self._frames, *(frame for _, frame, _ in self._kept)]
+
+    def clear(self) -> int:
+        self.thrown_away += self.waiting()
+        return super().clear()
+
+
+class OpenClient(VirtualClient):
+    """A client all of whose connections can be looked into."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.outboxes: list[OpenOutbox] = []
+
+    def _make_link(self, *arguments: Any) -> Link:
+        link = super()._make_link(*arguments)
+        outbox = OpenOutbox(self.config.outbox_limit)
+        handshake = link.session.outbox.take()
+        if handshake:
+            outbox.keep(handshake)
+        link.session.outbox = outbox
+        self.outboxes.append(outbox)
+        return link
+
+
+def messages_in(wire: str, data: bytes) -> list[Heard]:
+    """The client's messages among what it said; the protocol's own are none."""
+    if data.startswith(b"GET "):
+        data = data.partition(b"\r\n\r\n")[2]
+    server = SERVERS[wire](None)  # type: ignore[arg-type]  # it is only read with
+    return [message for message in server.parse(data) if message[0] in ("event", "request")]
+
+
+def numbers_in(messages: Iterable[Heard]) -> list[int]:
+    return [message[2][0] for message in messages if message[1] == "n"]
 
 
 class ClientMachine(RuleBasedStateMachine):
     """What the handlers, the hooks and the server see must fit together at every moment."""
 
-    @initialize(wire=st.sampled_from(["ws", "tcp"]), retry=st.booleans(), is_slow=st.booleans())
-    def begin(self, wire: str, retry: bool, is_slow: bool) -> None:
+    @initialize(
+        wire=st.sampled_from(["ws", "tcp"]),
+        retry=st.booleans(),
+        is_slow=st.booleans(),
+        limit=st.sampled_from([1024, 1 << 24]),
+    )
+    def begin(self, wire: str, retry: bool, is_slow: bool, limit: int) -> None:
         self.house = House(wire)
         self.loop = self.house.loop
         self.strictness = assertions_raised("client-machine")
@@ -36,17 +107,18 @@ class ClientMachine(RuleBasedStateMachine):
         self.told: list[str] = []
         self.emitted = 0
         self.heard: list[int] = []
-        self.lost = 0
+        self.lost: Counter[str | None] = Counter()  # by event; None for what a connection took with it
         self.servers: dict[RawStream, RawServer] = {}
         self.tasks: list[VirtualTask[Any]] = []
         self.requests: list[VirtualTask[Any]] = []
         hooks = {"on_state_change": self.state_changed, "on_error": self.failed}
-        self.client = VirtualClient(
+        self.client = OpenClient(
             self.house.network,
             self.house.url,
             logger=LOGGER,
             hooks=hooks,
             message_queue_size=QUEUE,
+            outbox_limit=limit,
             reconnection_attempts=3,
             max_reconnection_delay=2,
             close_timeout=2,
@@ -81,7 +153,8 @@ class ClientMachine(RuleBasedStateMachine):
         self.stories.append(state)
 
     def failed(self, error: Exception) -> None:
-        self.lost += getattr(error, "count", 0)
+        if isinstance(error, MessageDropped):
+            self.lost[error.event] += error.count
 
     # --- What is done ---------------------------------------------------------------------------------------
 
@@ -105,10 +178,11 @@ class ClientMachine(RuleBasedStateMachine):
         self.tasks[-1].cancel()
         self.loop.run_until_idle()
 
-    @rule()
-    def emit(self) -> None:
-        self.client.emit("n", self.emitted)
-        self.emitted += 1
+    @rule(size=st.sampled_from([0, 270]))
+    def emit(self, size: int) -> None:
+        with contextlib.suppress(StateError):  # the outbox is full
+            self.client.emit("n", [self.emitted, "x" * size])
+            self.emitted += 1
         self.loop.run_until_idle()
         self.listen_to_all()
 
@@ -118,7 +192,8 @@ class ClientMachine(RuleBasedStateMachine):
 
     @rule(room=st.sampled_from(["a", "b"]), enter=st.booleans())
     def move(self, room: str, enter: bool) -> None:
-        (self.client.join_room if enter else self.client.leave_room)(room)
+        with contextlib.suppress(StateError):
+            (self.client.join_room if enter else self.client.leave_room)(room)
         self.loop.run_until_idle()
 
     @rule(attempts=st.one_of(st.none(), st.integers(1, 3)), on=st.booleans(), size=st.integers(1, QUEUE))
@@ -151,9 +226,7 @@ class ClientMachine(RuleBasedStateMachine):
             server = self.servers.get(stream)
             if server is None:
                 continue
-            for message in server.heard():
-                if message[1] == "n":
-                    self.heard.append(message[2])
+            self.heard += numbers_in(server.heard())
 
     def latest(self) -> RawStream | None:
         return self.house.streams[-1] if self.house.streams else None
@@ -176,7 +249,7 @@ class ClientMachine(RuleBasedStateMachine):
         else:
             match how:
                 case "open":
-                    stream.send(server.event("work"))
+                    stream.send(server.event("work") + PING[self.house.wire])
                 case "bye":
                     stream.send(server.bye())
                 case "end":
@@ -212,9 +285,26 @@ class ClientMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_message_is_somewhere(self) -> None:
-        if hasattr(self, "client"):
-            assert self.client.get_queue_size() <= QUEUE + self.emitted
-            assert self.lost == self.client.get_messages_dropped()
+        """It waits, or was handed to a transport, or is counted as dropped and was told of."""
+        if not hasattr(self, "client"):
+            return
+        client, wire = self.client, self.house.wire
+        written = [message for box in client.outboxes for message in messages_in(wire, box.written)]
+        waiting = [
+            message for box in client.outboxes for message in messages_in(wire, b"".join(box.waiting()))
+        ]
+        gone = [
+            message for box in client.outboxes for message in messages_in(wire, b"".join(box.thrown_away))
+        ]
+        assert client.get_messages_sent() == len(written) + len(waiting) + len(gone)
+        queued = [item.message.data[0] for item in client.queue._items if isinstance(item.message, Event)]
+        known = Counter(numbers_in(written) + numbers_in(waiting) + numbers_in(gone) + queued)
+        assert set(known.values()) <= {1}
+        assert len(known) + self.lost["n"] == self.emitted
+        assert set(self.lost) <= {None, "n"}
+        assert self.lost.total() == client.get_messages_dropped()
+        if client._link is None:  # else it is told when that has gone
+            assert self.lost[None] == len(gone)
 
     def teardown(self) -> None:
         if not hasattr(self, "house"):
@@ -230,8 +320,7 @@ class ClientMachine(RuleBasedStateMachine):
             assert request.is_done
             assert isinstance(request.error, AckTimeout | ConnectionLost | RemoteError | StateError)
         self.every_callback_came_once_and_in_order()
-        accounted_for = len(self.heard) + self.client.get_queue_size() + self.client.get_messages_dropped()
-        assert accounted_for >= self.emitted  # requests and rooms are dropped too
+        self.every_message_is_somewhere()
         assert self.loop.tasks == []
         assert self.client.virtual_runtime.deadline is None
         assert all(stream.transport.is_lost for stream in self.house.streams)

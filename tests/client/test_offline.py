@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -188,6 +189,49 @@ def test_too_much_behind_what_waits_is_dropped_when_the_connection_ends(house: H
     assert draining.is_done
     assert (client.get_queue_size(), client.get_messages_dropped()) == (1, 1)
     assert reconnect(house).heard() == [("event", "x", 1)]
+
+
+def test_what_waits_for_a_connection_does_not_fill_a_small_outbox_until_it_breaks(house: House) -> None:
+    for size in range(100, 500, 7):
+        house.streams.clear()
+        client = house.client(outbox_limit=1024)
+        for number in range(10):
+            client.emit("n", [number, "x" * size])
+        server = house.connect(client)
+        assert [message[2][0] for message in server.heard()] == list(range(10))
+        assert (client.get_state(), client.get_messages_dropped()) == ("connected", 0)
+        house.loop.run(client.disconnect())
+
+
+def emit_until_it_is_full(client: VirtualClient, data: str) -> int:
+    """Emit as much as is taken; return how many that were."""
+    count = 0
+    with suppress(StateError):
+        while True:
+            client.emit("n", data)
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("said", ["ping", "bye"])
+def test_an_outbox_that_is_full_has_room_for_what_the_protocol_says(house: House, said: str) -> None:
+    ping = b"\x89\0" if house.wire == "ws" else b"\0\0\0\7\2\0\0"
+    for size in range(60):
+        house.streams.clear()
+        client = house.client(outbox_limit=2048)
+        server = house.connect(client)
+        server.stream.stop_reading()
+        count = emit_until_it_is_full(client, "x" * size)
+        if said == "ping":
+            server.stream.send(ping)
+            assert client.is_connected()
+        ending = house.start(client.disconnect())
+        server.stream.read_on()
+        heard = server.heard()
+        assert [message for message in heard if message[0] == "event"] == [("event", "n", "x" * size)] * count
+        server.stream.end()
+        ending.result()
+        assert client.get_messages_dropped() == 0
 
 
 def test_a_request_is_sent_behind_what_waits(house: House) -> None:
