@@ -9,7 +9,7 @@ from typing import Unpack
 from stelar_proto.channel.network import Network
 from stelar_proto.client import ClientApplication, ClientOptions
 from stelar_proto.client.link import Link
-from stelar_system.tls import client_context
+from stelar_system.tls import ClientTls
 
 from .dialing import dial
 from .loop import AsyncioRuntime, finish
@@ -45,6 +45,7 @@ class StelarClient(ClientApplication):
     ) -> None:
         super().__init__(url, tls=tls, **options)
         self.network = network
+        self._tls = ClientTls()
 
     def _make_runtime(self) -> AsyncioRuntime:
         return AsyncioRuntime(self.handle_deadlines)
@@ -54,7 +55,7 @@ class StelarClient(ClientApplication):
         assert isinstance(runtime, AsyncioRuntime)
         context = None
         if route.secure:
-            context = client_context(
+            context = self._tls.context_for(
                 config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
         await dial(

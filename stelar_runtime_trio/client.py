@@ -11,7 +11,7 @@ import trio
 from stelar_proto.channel.network import Network
 from stelar_proto.client import ClientApplication, ClientOptions
 from stelar_proto.client.link import Link
-from stelar_system.tls import client_context
+from stelar_system.tls import ClientTls
 
 from .dialing import dial
 from .loop import TrioRuntime
@@ -47,6 +47,7 @@ class StelarClient(ClientApplication):
     ) -> None:
         super().__init__(url, tls=tls, **options)
         self.network = network
+        self._tls = ClientTls()
 
     def _make_runtime(self) -> TrioRuntime:
         return TrioRuntime(self.handle_deadlines)
@@ -56,7 +57,7 @@ class StelarClient(ClientApplication):
         assert isinstance(runtime, TrioRuntime)
         context = None
         if route.secure:
-            context = client_context(
+            context = self._tls.context_for(
                 config.tls, reject_unauthorized=config.reject_unauthorized, logger=self.logger
             )
         await dial(runtime, link, route, network=self.network, context=context)

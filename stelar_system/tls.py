@@ -69,6 +69,28 @@ def _refuse_to_ask() -> str:
     raise OSError("the key is encrypted: load it into an ssl.SSLContext, and pass that")
 
 
+class ClientTls:
+    """The TLS of a client, for all of its connections.
+
+    Making a context reads all authorities of the system, which takes tens of milliseconds: once is enough,
+    and so is one warning.
+    """
+
+    def __init__(self) -> None:
+        self._options: tuple[object, bool] | None = None
+        self._context: ssl.SSLContext
+
+    def context_for(
+        self, tls: ssl.SSLContext | bool | None, *, reject_unauthorized: bool, logger: logging.Logger
+    ) -> ssl.SSLContext:
+        """Return the context for the next connection; another one if the options are others than before."""
+        options = (tls, reject_unauthorized)
+        if options != self._options:
+            self._context = client_context(tls, reject_unauthorized=reject_unauthorized, logger=logger)
+            self._options = options
+        return self._context
+
+
 def client_context(
     tls: ssl.SSLContext | bool | None, *, reject_unauthorized: bool = True, logger: logging.Logger
 ) -> ssl.SSLContext:

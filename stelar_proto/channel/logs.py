@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from logging import Logger, LogRecord, NullHandler
+from logging import DEBUG, WARNING, Logger, LogRecord, NullHandler
 from typing import TypeAlias
 
 LoggerOption: TypeAlias = Logger | str | None
@@ -36,6 +36,27 @@ class SafeLogger(Logger):
 
 
 _teller = NullHandler()
+
+
+class Repeats:
+    """What one peer can set off at will: the first of each kind is a warning, the others are counted."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def level_of(self, kind: str) -> int:
+        """Count one more of ``kind``, in the plural; return how loud it is to be said."""
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        return WARNING if count == 1 else DEBUG
+
+    def quiet(self) -> dict[str, int]:
+        """Return how often there was what was not a warning, by kind."""
+        return {kind: count - 1 for kind, count in self._counts.items() if count > 1}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} times {kind}" for kind, count in self.quiet().items())
 
 
 def choose_logger(option: LoggerOption, name: str) -> Logger:

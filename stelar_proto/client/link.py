@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from stelar_proto.channel import Closed, Runtime, WaitableEvent
 from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.handlers import Handler, is_awaitable
+from stelar_proto.channel.logs import Repeats
 from stelar_proto.errors import MessageError, PeerError, RemoteError, StateError
 from stelar_proto.messages import AckError, AckRequest, AckResponse, Binary, Event, Invalid
 from stelar_proto.session import Deferred, Opened, Session
@@ -48,7 +49,7 @@ class Link(Outgoing):
         route: where it leads.
     """
 
-    __slots__ = ("_next", "_previous", "_taken_over", "goodbye", "lost", "route", "settled")
+    __slots__ = ("_next", "_previous", "_repeats", "_taken_over", "goodbye", "lost", "route", "settled")
 
     def __init__(self, client: ClientApplication, session: Session, runtime: Runtime, route: Route) -> None:
         super().__init__(client, session, runtime)
@@ -56,6 +57,7 @@ class Link(Outgoing):
         self._previous: Link | None = None
         self._next: Link | None = None
         self._taken_over: WaitableEvent | None = None  # set when it waits for its predecessor no longer
+        self._repeats = Repeats()  # what the server set off in the log
         self.goodbye: WaitableEvent | None = None
         """Set when the handlers of the end are done; there while they run."""
         self.settled = runtime.make_event()
@@ -181,7 +183,9 @@ class Link(Outgoing):
                     self.session.send(AckError(ack, "NO_HANDLER", words, correlation_id))
                 self.flush_soon()
             case Invalid(reason):
-                self._logger.warning("from the server: %s", reason, extra={"reason": reason})
+                level = self._repeats.level_of("invalid messages")
+                extra = {**self._log_fields(), "reason": reason}
+                self._logger.log(level, "from the server: %s", reason, extra=extra)
                 invalid = PeerError(reason, code="INVALID_MESSAGE")
                 client.note_error(invalid)
                 return self._call(client.handlers_of("error"), invalid)
@@ -203,6 +207,12 @@ class Link(Outgoing):
             self.goodbye.set()
 
     def _goodbyes(self, end: Closed) -> list[Handler]:
+        """Return whom to tell of the end, behind which nothing more is handled."""
+        quiet, words = self._repeats.quiet(), str(self._repeats)
+        if quiet:
+            extra = {**self._log_fields(), "reason": words, "repeats": quiet}
+            place = f"{self.route.host}:{self.route.port}"
+            self._logger.warning("the server at %s had more: %s", place, words, extra=extra)
         if not self.was_open:
             return []  # whoever asked for the connection is told
         client = self._client

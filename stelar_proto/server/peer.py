@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stelar_proto.channel import Closed, State
 from stelar_proto.channel.handlers import FAULTS, Handler, is_awaitable
+from stelar_proto.channel.logs import Repeats
 from stelar_proto.errors import HandlerError, MessageError
 from stelar_proto.messages import (
     AckError,
@@ -65,10 +66,10 @@ class Peer(Dispatcher):
         "place",
         "protocol",
         "remote_address",
+        "repeats",
         "request",
         "rooms",
         "server",
-        "warnings",
     )
 
     def __init__(self, server: ServerApplication, session: Session, remote_address: str | None) -> None:
@@ -92,8 +93,8 @@ class Peer(Dispatcher):
         self.allowance = Allowance()
         self.place: Place | None = None
         """Its place among the connections of its address, from when that is known."""
-        self.warnings: dict[str, int] | None = None
-        """How often it set off what is a warning once, by kind; see ``reports``."""
+        self.repeats: Repeats | None = None
+        """What it set off that is a warning once; see ``reports``."""
         self._metadata: dict[str, Any] | None = None
         session.on_dropped = self._report_drops
 

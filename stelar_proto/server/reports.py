@@ -6,8 +6,9 @@ one a minute. The others are said more quietly, and counted: nobody fills a log 
 
 from __future__ import annotations
 
-from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING, Any
+
+from stelar_proto.channel.logs import Repeats
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -45,21 +46,19 @@ def warn(peer: Peer, kind: str, message: str, *arguments: object, **fields: Any)
         message, arguments: of the record.
         fields: see :func:`fields_of`.
     """
-    if peer.warnings is None:
-        peer.warnings = {}
-    count = peer.warnings[kind] = peer.warnings.get(kind, 0) + 1
-    level = WARNING if count == 1 else DEBUG
+    if peer.repeats is None:
+        peer.repeats = Repeats()
+    level = peer.repeats.level_of(kind)
     peer.server.logger.log(level, message, *arguments, extra=fields_of(peer, **fields))
 
 
 def tell_repeats(peer: Peer) -> None:
     """A connection has ended: tell how often there was what was said quietly."""
-    repeats = {kind: count - 1 for kind, count in (peer.warnings or {}).items() if count > 1}
-    if repeats:
-        words = ", ".join(f"{count} times {kind}" for kind, count in repeats.items())
-        extra = fields_of(peer, reason=words, repeats=repeats)
+    repeats = peer.repeats
+    if repeats is not None and (quiet := repeats.quiet()):
+        extra = fields_of(peer, reason=str(repeats), repeats=quiet)
         peer.server.logger.warning(
-            "client %s had more: %s", peer.id or peer.remote_address, words, extra=extra
+            "client %s had more: %s", peer.id or peer.remote_address, repeats, extra=extra
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stelar_proto.errors import MessageError, RemoteError, StateError
-from tests.client.house import House
+from tests.client.house import SERVERS, House
 from tests.support.virtual import VirtualEvent
 
 
@@ -281,6 +281,37 @@ def test_a_message_that_breaks_the_rules_is_dropped_and_logged(
     assert house.log == [("all", "fine", None)]
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage().startswith("from the server: ")
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_server_that_talks_nonsense_is_one_warning_and_a_count_for_each_connection(
+    house: House, caplog: pytest.LogCaptureFixture, is_busy: bool
+) -> None:
+    caplog.set_level(logging.DEBUG, "stelar.client")
+    client = house.client(reconnection=True)
+    server = house.connect(client)
+    errors: list[Exception] = []
+    gate = VirtualEvent()
+    client.on("error", errors.append)
+    client.on("work", lambda data: gate.wait() if is_busy else None)
+    for size in (50, 1):
+        server.stream.send(server.event("work") + server.event("a b") * size + server.bye())
+        house.loop.advance(0.5)
+        server.stream.reset()
+        gate.set()
+        house.loop.advance(2)
+        server = SERVERS[house.wire](house.streams[-1]).open()
+    house.loop.run(client.disconnect())
+    invalid = [record for record in caplog.records if record.getMessage().startswith("from the server: ")]
+    assert [record.levelno for record in invalid] == [
+        logging.WARNING, *[logging.DEBUG] * 49, logging.WARNING
+    ]  # fmt: skip
+    assert [getattr(error, "code", None) for error in errors].count("INVALID_MESSAGE") == 51
+    [record] = [record for record in caplog.records if hasattr(record, "repeats")]
+    assert record.getMessage() == "the server at localhost:3000 had more: 49 times invalid messages"
+    assert record.__dict__["repeats"] == {"invalid messages": 49}
+    assert record.__dict__["client_id"] == "me"
+    assert record.levelno == logging.WARNING
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
