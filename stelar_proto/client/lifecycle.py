@@ -125,8 +125,8 @@ class ClientLifecycle(HandlerRegistry, ABC):
         return self._state
 
     def is_connected(self) -> bool:
-        """Tell whether there is a connection."""
-        return self._state == "connected"
+        """Tell whether there is a connection, over which messages can be sent."""
+        return self._state == "connected" and self._link is not None and self._link.is_usable
 
     def _enter(self, state: ClientState) -> None:
         if state != self._state:

@@ -229,6 +229,7 @@ class Outgoing(Dispatcher):
         if upload.has_begun:
             self._logger.warning("the connection is cut: a file could not be sent to its end")
             self.abort(Closed(1006, "a file could not be sent to its end", None))
+            self.handle_deadline(self._runtime.now())  # the caller, who goes on, finds no connection
         else:
             self.flush_soon()
             self._wake_caught_up()

@@ -180,6 +180,8 @@ class ClientSending(ClientReporting):
         if self._state in ("connecting", "reconnecting"):
             words = "one is being made; the event 'connect' tells when it is there"
             return StateError(f"there is no connection to {self.target.url} yet: {words}")
+        if self._state == "connected":  # its end is known in the next turn of the loop
+            return StateError(f"the connection to {self.target.url} has just ended")
         return StateError(f"there is no connection to {self.target.url}: await connect() first")
 
     def _submit(self, message: Event | Binary | AckRequest, data: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stelar_proto.channel import Closed
 from stelar_proto.errors import AckTimeout, ConnectionLost, MessageError, RemoteError, StateError
 from tests.client.house import House
 from tests.support.memory import VirtualClient
@@ -108,6 +109,19 @@ def test_without_a_connection_there_is_nobody_to_ask(house: House, moment: str) 
         with pytest.raises(StateError, match=f"no connection to {house.url}{words}"):
             call()
     house.loop.run(client.drain())
+
+
+def test_an_end_that_is_not_known_yet_is_one_all_the_same(house: House) -> None:
+    client, _ = house.pair(message_queue_size=0)
+    link = client._link
+    assert link is not None
+    link.abort(Closed(1006, "", None))
+    assert not client.is_connected()
+    with pytest.raises(StateError, match=r"the connection to .* has just ended"):
+        client.emit("a")
+    house.loop.advance(0)
+    with pytest.raises(StateError, match=r"await connect\(\) first"):
+        client.emit("a")
 
 
 def test_drain_waits_for_a_slow_server(house: House) -> None:

@@ -333,6 +333,9 @@ async def test_a_file_that_is_not_sent_to_its_end_ends_its_connection_only(world
 
                 await client.send_file(bytes(2_000_000), progress=progress)
             assert scope.cancelled_caught
+            assert (client.get_state(), client.is_connected()) == ("reconnecting", False)
+            with pytest.raises(StateError, match="one is being made"):
+                await client.request("early")
             assert await ended.next() == (1006, "a file could not be sent to its end")
             assert await got.next() == ("meanwhile", 256 * 1024)
             assert client.get_messages_dropped() == 0
