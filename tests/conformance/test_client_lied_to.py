@@ -22,8 +22,17 @@ from stelar_proto.errors import (
     UpgradeRefused,
     WebSocketError,
 )
-from stelar_proto.ws.handshake import accept_key
-from tests.conformance.world import PATIENCE, Client, Inbox, World, read_head, read_to_end, url_of
+from tests.conformance.world import (
+    PATIENCE,
+    SWITCH,
+    Client,
+    Inbox,
+    World,
+    read_head,
+    read_to_end,
+    url_of,
+    welcome,
+)
 
 pytestmark = [
     pytest.mark.anyio,
@@ -32,7 +41,6 @@ pytestmark = [
     ),
 ]
 
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 QUICK: dict[str, Any] = {"reconnection": True, "custom_reconnect_delay": lambda attempt, base, maximum: 0.0}
 ENDLESS = 500
 """Pieces that are said to whoever listens to them all."""
@@ -80,14 +88,6 @@ async def tell(stream: ByteStream, lie: Lie) -> None:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         return  # it has heard enough
     await read_to_end(stream)
-
-
-async def welcome(stream: ByteStream, wire: str) -> None:
-    if wire == "tcp":
-        await stream.send(b"\0\0\0\x0f\6\0\7connectx")
-        return
-    key = (await read_head(stream)).partition(b"Sec-WebSocket-Key: ")[2][:24].decode()
-    await stream.send(SWITCH + b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n")
 
 
 def text(payload: bytes) -> bytes:

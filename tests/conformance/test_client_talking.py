@@ -15,9 +15,17 @@ from typing import Any
 import anyio
 import pytest
 import trio
+from anyio.abc import ByteStream
 
-from stelar_proto.errors import AckTimeout, ConnectError, MessageError, SlowConsumer, StateError
-from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of
+from stelar_proto.errors import (
+    AckTimeout,
+    ConnectError,
+    ConnectionLost,
+    MessageError,
+    SlowConsumer,
+    StateError,
+)
+from tests.conformance.world import PATIENCE, Inbox, World, inbox_of, url_of, welcome
 
 pytestmark = pytest.mark.anyio
 
@@ -213,13 +221,15 @@ async def test_messages_may_be_iterated_over(world: World, wire: str) -> None:
 async def test_an_iteration_that_falls_behind_is_bounded(world: World, wire: str) -> None:
     async with world.conversation(wire) as (server, client):
         latest = client.messages(limit=2, slow_consumer="drop_oldest")
+        first = client.messages(limit=2, slow_consumer="drop_newest")
         strict = client.messages(limit=2)
         arrived = inbox_of(client, "n")
         for number in range(5):
             server.broadcast("n", number)
         await arrived.take(5)
         assert [(await latest.__anext__()).data for _ in range(2)] == [3, 4]
-        assert latest.dropped == 3
+        assert [(await first.__anext__()).data for _ in range(2)] == [0, 1]
+        assert latest.dropped == first.dropped == 3
         assert [(await strict.__anext__()).data for _ in range(2)] == [0, 1]
         with pytest.raises(SlowConsumer):
             await strict.__anext__()
@@ -339,6 +349,34 @@ async def test_a_file_that_is_not_sent_to_its_end_ends_its_connection_only(world
             assert await ended.next() == (1006, "a file could not be sent to its end")
             assert await got.next() == ("meanwhile", 256 * 1024)
             assert client.get_messages_dropped() == 0
+
+
+@pytest.mark.feature("client: send_file")
+async def test_a_file_is_taken_no_faster_than_its_server_reads(world: World, wire: str) -> None:
+    size, taken = 64 * 2**20, [0]
+
+    async def serve(stream: ByteStream) -> None:
+        await welcome(stream, wire)
+        await stream.receive(1)  # and no more
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(PATIENCE):
+        async with world.raw_server(serve) as port, anyio.create_task_group() as tasks:
+            limits = {"max_payload_size": 2 * size, "max_frame_size": 2 * size}
+            client = world.client_of(f"{wire}://127.0.0.1:{port}", close_timeout=0.01, **limits)
+            async with client:
+                content = memoryview(bytearray(size))
+
+                async def send() -> None:
+                    with pytest.raises(ConnectionLost):
+                        await client.send_file(content, progress=lambda done, _: taken.append(done))
+
+                tasks.start_soon(send)
+                count = 0
+                while count < len(taken) or count == 1:  # until no more of it is
+                    count = len(taken)
+                    await anyio.sleep(0.05)
+                assert 0 < taken[-1] < size / 3  # it is in the buffers of the system, both ways
 
 
 @pytest.mark.feature("client: max_payload_size", "client: max_frame_size")

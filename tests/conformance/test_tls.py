@@ -74,6 +74,20 @@ async def test_stopping_says_goodbye_over_tls(
             assert await ended.next() == (1001, "Server shutting down")
 
 
+@pytest.mark.feature("client: tls", "client: mode")
+async def test_every_form_of_url_finds_the_server_over_tls(
+    world: World, wire: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async with world.conversation(tls=server_tls) as (server,):
+        port = server.get_port() if wire == "ws" else server.get_tcp_port()
+        forms = [f"https://localhost:{port}"] if wire == "ws" else []
+        for url in (*forms, f"{port}", f"localhost:{port}", f"{wire}s://LOCALHOST:{port}"):
+            async with world.client_of(url, mode=wire, tls=client_tls) as client:
+                assert client.get_url() == f"{wire}s://localhost:{port}"
+        with pytest.raises(ValueError, match=f"TLS is asked for, and {wire}:// is without"):
+            world.client_of(f"{wire}://localhost:{port}", tls=client_tls)
+
+
 @pytest.mark.feature("client: tls", "client: reject_unauthorized")
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
     world: World, wire: str, server_tls: ssl.SSLContext

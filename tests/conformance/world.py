@@ -14,12 +14,15 @@ from anyio.abc import ByteStream, SocketAttribute
 import stelar_runtime_asyncio
 import stelar_runtime_trio
 from stelar_proto.testing import MemoryNetwork
+from stelar_proto.ws.handshake import accept_key
 from tests.conformance.streams import MemoryByteStream
 
 Server: TypeAlias = stelar_runtime_asyncio.StelarServer | stelar_runtime_trio.StelarServer
 Client: TypeAlias = stelar_runtime_asyncio.StelarClient | stelar_runtime_trio.StelarClient
 AnyServer: TypeAlias = Any
 """One of those, or of plain WebSocket."""
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
 PATIENCE = 15.0
 """Seconds until a test that waits for something has failed."""
@@ -141,6 +144,15 @@ async def read_exactly(stream: ByteStream, size: int) -> bytes:
     while len(received) < size:
         received += await stream.receive(size - len(received))
     return bytes(received)
+
+
+async def welcome(stream: ByteStream, wire: str) -> None:
+    """Take the client at the other end of ``stream`` in."""
+    if wire == "tcp":
+        await stream.send(b"\0\0\0\x0f\6\0\7connectx")
+        return
+    key = (await read_head(stream)).partition(b"Sec-WebSocket-Key: ")[2][:24].decode()
+    await stream.send(SWITCH + b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n")
 
 
 class Inbox:
