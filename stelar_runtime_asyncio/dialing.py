@@ -6,15 +6,22 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from collections import deque
+from contextlib import suppress
+from typing import cast
 
 from stelar_proto.channel import Endpoint
 from stelar_proto.channel.dialing import ATTEMPT_DELAY, Address, Route, take_turns
 from stelar_proto.channel.network import Network
 from stelar_proto.channel.proxies import Proxy
+from stelar_system.tls import proxy_context
 
 from .loop import AsyncioRuntime
 from .transport import EndpointProtocol
+
+_VERSION = sys.version_info[:3]
+_CANNOT_CUT_TLS_WITHIN_TLS = _VERSION < (3, 11, 8) or (3, 12, 0) <= _VERSION < (3, 12, 2)  # gh-113214
 
 
 async def dial(
@@ -53,20 +60,119 @@ async def dial(
     protocol = EndpointProtocol(runtime, attach, close_timeout=close_timeout)
     try:
         async with asyncio.timeout(route.time_left(runtime.now())):
-            sock = await (_reach(route.host, route.port) if proxy is None else _reach_through(proxy, route))
-            await asyncio.get_running_loop().create_connection(
-                lambda: protocol,
-                sock=sock,
-                ssl=context,
-                server_hostname=None if context is None else route.host,
-                ssl_shutdown_timeout=None if context is None else close_timeout,
-            )
+            if proxy is not None and proxy.secure:
+                await _reach_within_tls(proxy, route, protocol, context, close_timeout)
+            else:
+                sock = await (
+                    _reach(route.host, route.port) if proxy is None else _reach_through(proxy, route)
+                )
+                await _carry(protocol, sock, context, route.host, close_timeout)
     except BaseException as error:
         # What has begun by now is closed by the loop; by uvloop without a word to its protocol.
         protocol.connection_lost(None)
         if isinstance(error, TimeoutError) and error.errno is None:  # else the system gave up in front of us
             raise route.timed_out(proxy) from error
         raise
+
+
+async def _carry(
+    protocol: asyncio.Protocol,
+    sock: socket.socket,
+    context: ssl.SSLContext | None,
+    host: str,
+    close_timeout: float,
+) -> None:
+    await asyncio.get_running_loop().create_connection(
+        lambda: protocol,
+        sock=sock,
+        ssl=context,
+        server_hostname=None if context is None else host,
+        ssl_shutdown_timeout=None if context is None else close_timeout,
+    )
+
+
+async def _reach_within_tls(
+    proxy: Proxy,
+    route: Route,
+    protocol: EndpointProtocol,
+    context: ssl.SSLContext | None,
+    close_timeout: float,
+) -> None:
+    """Connect to a proxy over TLS, and through it; with a ``context``, TLS is spoken within that."""
+    tunnel = _Tunnel()
+    try:
+        sock = await _reach(proxy.host, proxy.port)
+        await _carry(tunnel, sock, proxy_context(), proxy.host, close_timeout)
+        try:
+            await proxy.open_tunnel(route.host, route.port, send=tunnel.send, receive=tunnel.receive)
+            if tunnel.has_ended:
+                raise ConnectionResetError("it ended the connection")
+        except BaseException:
+            tunnel.transport.abort()
+            raise
+    except OSError as error:
+        raise proxy.unreachable(error) from error
+    transport = tunnel.transport
+    if context is None:
+        transport.set_protocol(protocol)
+    else:
+        if _CANNOT_CUT_TLS_WITHIN_TLS:
+            with suppress(AttributeError):  # uvloop's own can
+                transport._force_close = lambda _: transport.abort()  # type: ignore[attr-defined]
+        try:
+            within = await asyncio.get_running_loop().start_tls(
+                transport,
+                protocol,
+                context,
+                server_hostname=route.host,
+                ssl_shutdown_timeout=close_timeout,
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        if within is None:  # it was closed meanwhile
+            raise ConnectionResetError("the connection was lost")
+        transport = within
+    protocol.connection_made(transport)
+    if tunnel.received:  # a server may speak first
+        protocol.data_received(bytes(tunnel.received))
+
+
+class _Tunnel(asyncio.Protocol):
+    """A stream over TLS to a proxy, until it leads through it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        """What came and was not read."""
+        self.has_ended = False
+        self._news = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self._news.set()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.has_ended = True
+        self._news.set()
+
+    def eof_received(self) -> None:
+        self.connection_lost(None)
+
+    async def send(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    async def receive(self, size: int) -> bytes:
+        while not (self.received or self.has_ended):
+            self._news.clear()
+            await self._news.wait()
+        data = bytes(self.received[:size])
+        del self.received[:size]
+        return data
 
 
 async def _reach_through(proxy: Proxy, route: Route) -> socket.socket:

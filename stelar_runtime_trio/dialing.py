@@ -11,6 +11,7 @@ from stelar_proto.channel import Endpoint
 from stelar_proto.channel.dialing import Route
 from stelar_proto.channel.network import Network
 from stelar_proto.channel.proxies import Proxy
+from stelar_system.tls import proxy_context
 
 from .loop import TrioRuntime
 from .transport import Stream, StreamTransport
@@ -44,8 +45,11 @@ async def dial(
     proxy = route.find_proxy(os.environ)
     try:
         with trio.fail_after(route.time_left(opened_at)):
-            plain = await (_reach(route.host, route.port) if proxy is None else _reach_through(proxy, route))
-            stream = plain if context is None else await _secure(plain, context, route.host)
+            stream: Stream = await (
+                _reach(route.host, route.port) if proxy is None else _reach_through(proxy, route)
+            )
+            if context is not None:
+                stream = await _secure(stream, context, route.host)
     except trio.TooSlowError as error:
         raise route.timed_out(proxy) from error
 
@@ -69,9 +73,12 @@ async def _reach(host: str, port: int) -> trio.SocketStream:
         raise
 
 
-async def _reach_through(proxy: Proxy, route: Route) -> trio.SocketStream:
+async def _reach_through(proxy: Proxy, route: Route) -> Stream:
+    stream: Stream
     try:
         stream = await _reach(proxy.host, proxy.port)
+        if proxy.secure:
+            stream = await _secure(stream, proxy_context(), proxy.host, https_compatible=True)
         try:
             await proxy.open_tunnel(route.host, route.port, send=stream.send_all, receive=stream.receive_some)
         except BaseException as error:
@@ -84,8 +91,10 @@ async def _reach_through(proxy: Proxy, route: Route) -> trio.SocketStream:
     return stream
 
 
-async def _secure(plain: trio.SocketStream, context: ssl.SSLContext, host: str) -> Stream:
-    stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=False)
+async def _secure(
+    below: Stream, context: ssl.SSLContext, host: str, *, https_compatible: bool = False
+) -> Stream:
+    stream = trio.SSLStream(below, context, server_hostname=host, https_compatible=https_compatible)
     try:
         await stream.do_handshake()
     except BaseException as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -16,7 +16,8 @@ from stelar_proto.channel.runtime import Address
 
 from .loop import TrioRuntime
 
-Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Stream: TypeAlias = trio.SocketStream | trio.SSLStream[Any]
+"""A socket, TLS over it, or TLS over that: to a server through a proxy."""
 
 _READ_SIZE = 64 * 1024
 _WRITE_SIZE = 64 * 1024
@@ -62,8 +63,11 @@ class StreamTransport:
 
     @property
     def _socket(self) -> trio.socket.SocketType:
-        stream = self._stream
-        return stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+        stream: Any = self._stream
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        sock: trio.socket.SocketType = stream.socket
+        return sock
 
     def _address(self, ask: Callable[[], object]) -> Address | None:
         try:

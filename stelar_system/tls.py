@@ -91,6 +91,11 @@ class ClientTls:
         return self._context
 
 
+def proxy_context() -> ssl.SSLContext:
+    """Return the context for TLS to a proxy itself: it is verified with the system's authorities."""
+    return ssl.create_default_context()
+
+
 def client_context(
     tls: ssl.SSLContext | bool | None, *, reject_unauthorized: bool = True, logger: logging.Logger
 ) -> ssl.SSLContext:

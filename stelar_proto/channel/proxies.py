@@ -21,7 +21,7 @@ ProxyOption: TypeAlias = str | bool | None
 """The URL of a proxy; None for what the environment says, False for no proxy."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
-_ALLOWED = "http://host:port or http://user:password@host:port"
+_ALLOWED = "http://host:port or http://user:password@host:port, or https:// for TLS to the proxy itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,14 @@ class Proxy:
     Attributes:
         host: its name or address, without brackets.
         port: its TCP port.
+        secure: whether it is spoken to over TLS, whatever is spoken through it.
         authorization: the value of Proxy-Authorization; never shown.
     """
 
     host: str
     port: int
     authorization: str | None = field(default=None, repr=False)
+    secure: bool = False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -80,9 +82,7 @@ def parse_proxy(url: str) -> Proxy:
     scheme = "http" if match is None else match[1].lower()
     if scheme.startswith("socks"):
         raise ValueError(f"SOCKS proxies ({scheme}://) are not supported; a proxy is {_ALLOWED}")
-    if scheme == "https":
-        raise ValueError(f"TLS to the proxy itself (https://) is not supported; a proxy is {_ALLOWED}")
-    if scheme != "http":
+    if scheme not in ("http", "https"):
         raise ValueError(f"a proxy is {_ALLOWED}, and not {scheme}://")
     try:
         parsed = parse_websocket_url(f"http://{url}" if match is None else url)
@@ -91,7 +91,7 @@ def parse_proxy(url: str) -> Proxy:
         raise ValueError(f"a proxy is {_ALLOWED}: {words}") from None
     if parsed.resource != "/":
         raise ValueError(f"a proxy is {_ALLOWED}, without a path; / ? # @ in a password are percent-encoded")
-    return Proxy(parsed.host, parsed.port, parsed.authorization)
+    return Proxy(parsed.host, parsed.port, parsed.authorization, parsed.secure)
 
 
 def proxy_problems(option: object) -> Iterator[str]:

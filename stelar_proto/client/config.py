@@ -93,10 +93,11 @@ class ClientConfig:
         headers: more header fields for the handshake, by name.
         subprotocols: names to offer in the handshake, the preferred one first; ``client.subprotocol`` is what
             the server chose. TCP has none.
-        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``, on either wire;
-            False for none; None for what the environment says: ``https_proxy`` for ``wss://``, ``http_proxy``
-            for ``ws://``, else ``all_proxy``, which is the only one for ``tcp://`` and ``tcps://``, unless
-            ``no_proxy`` has the host, or it is this machine.
+        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``, on either wire, or
+            ``https://`` if it is spoken to over TLS itself; False for none; None for what the environment
+            says: ``https_proxy`` for ``wss://``, ``http_proxy`` for ``ws://``, else ``all_proxy``, which is
+            the only one for ``tcp://`` and ``tcps://``, unless ``no_proxy`` has the host, or it is this
+            machine.
         accept_npm_handshake: also accept the wrong Sec-WebSocket-Accept of stelar-time-real 3.2.0.
         ack_timeout: how long a request waits for its answer.
         connect_timeout: for name, connection, proxy, TLS and handshake together.

@@ -103,9 +103,10 @@ class ConnectConfig(WebSocketConfig):
 
     Arguments, beside those of :class:`WebSocketConfig`:
         headers: more header fields for the handshake, by name.
-        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``; False for none;
-            None for what the environment says (``https_proxy`` for ``wss://``, ``http_proxy`` for ``ws://``,
-            else ``all_proxy``), unless ``no_proxy`` has the host, or it is this machine.
+        proxy: the URL of an HTTP proxy to go through, ``http://user:password@host:port``, or ``https://`` if
+            it is spoken to over TLS itself; False for none; None for what the environment says
+            (``https_proxy`` for ``wss://``, ``http_proxy`` for ``ws://``, else ``all_proxy``), unless
+            ``no_proxy`` has the host, or it is this machine.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)

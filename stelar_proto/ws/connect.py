@@ -21,7 +21,7 @@ class ConnectReader(ResponseReader):
     """Reads the head of a proxy's answer; what is called a body there is none, or is not for us."""
 
     _sender = "proxy"
-    _tls_hint = "the proxy is to be spoken to in plain HTTP"
+    _tls_hint = "use https:// for it"
 
     def _begin_body(self, version: str, status: int, headers: Headers) -> None:
         # "A client MUST ignore any Content-Length or Transfer-Encoding" of a success; a refusal ends it all.

@@ -35,6 +35,7 @@ def choose(
         ("proxy:3128", Proxy("proxy", 3128)),
         ("http://[::1]:8080", Proxy("::1", 8080)),
         ("http://me:p%40ss@proxy:1", Proxy("proxy", 1, "Basic " + b64encode(b"me:p@ss").decode())),
+        ("https://proxy.example", Proxy("proxy.example", 443, secure=True)),
         ("me:pass@proxy:1", Proxy("proxy", 1, "Basic " + b64encode(b"me:pass").decode())),
     ],
 )
@@ -54,7 +55,6 @@ def test_a_proxy_shows_its_address_and_not_its_credentials() -> None:
     [
         ("socks5://user:secret@proxy:1080", r"SOCKS proxies \(socks5://\) are not supported"),
         ("socks5h://proxy:1080", r"SOCKS proxies \(socks5h://\) are not supported"),
-        ("https://user:secret@proxy", r"TLS to the proxy itself \(https://\) is not supported"),
         ("ftp://proxy", "a proxy is http://host:port .*, and not ftp://"),
         ("http://", "no host name"),
         ("http://proxy:99999", "a port is a number"),

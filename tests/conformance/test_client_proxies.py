@@ -7,10 +7,12 @@ import ssl
 import anyio
 import pytest
 import trustme
+from anyio.abc import ByteStream
 
+from stelar_proto.channel import Closed
 from stelar_proto.errors import ConnectError, ProxyError
 from stelar_proto.testing import MemoryNetwork
-from tests.conformance.world import PATIENCE, Server, World, inbox_of, url_of
+from tests.conformance.world import PATIENCE, Server, World, inbox_of, read_to_end, url_of
 from tests.support.proxy import RESET, ConnectProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sockets, pytest.mark.feature("client: proxy")]
@@ -85,6 +87,73 @@ async def test_tls_is_spoken_to_the_server_through_the_proxy(
             await world.client_of(server_of_another_name, tls=client_tls, proxy=proxy.url).connect()
 
 
+@pytest.fixture(scope="module")
+def proxy_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def authorities(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("proxy") / "authorities.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls-in-tls"])
+async def test_a_proxy_may_be_reached_over_tls_with_tls_to_the_server_within(
+    world: World,
+    wire: str,
+    secure: bool,
+    proxy_tls: ssl.SSLContext,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    authorities: str,
+) -> None:
+    first = wire == "tcp" and not secure
+    proxy = ConnectProxy(credentials="user:secret", tls=proxy_tls, server_speaks_first=first)
+    async with world.conversation(tls=server_tls if secure else None) as (server,), proxy.serving():
+        server.on("echo", lambda ctx: ctx.emit_binary("echo", ctx.data))
+        server.on_ack("sum", lambda ctx: sum(ctx.data))
+        url = far(server, wire, secure=secure)
+        tls = {"tls": client_tls} if secure else {}
+        with pytest.raises(ConnectError, match=rf"the proxy 127\.0\.0\.1:{proxy.port}: .*verify failed"):
+            await world.client_of(url, proxy=proxy.url, **tls).connect()
+        monkeypatch.setenv("SSL_CERT_FILE", authorities)
+        with pytest.raises(ConnectError, match=r"the proxy .* 407"):
+            await world.client_of(url, proxy=proxy.url.replace("secret", "wrong"), **tls).connect()
+        if secure:
+            with pytest.raises(ConnectError, match=r"certificate is not valid for|[Hh]ostname mismatch"):
+                await world.client_of(url.replace(HOST, "x.example"), proxy=proxy.url, **tls).connect()
+        client = world.client_of(url, proxy=proxy.url, **tls)
+        for _ in range(2):
+            async with client:
+                echoes = inbox_of(client, "echo")
+                payload = bytes(range(256)) * 8192
+                client.emit_binary("echo", payload)
+                assert await client.request("sum", [1, 2]) == 3
+                assert await echoes.next() == payload
+                ended = inbox_of(client, "disconnect")
+            assert await ended.next() == (1000, "")
+        async with client:
+            ended = inbox_of(client, "disconnect")
+            server.disconnect(str(client.get_id()), 4000, "enough")
+            assert await ended.next() == (4000, "enough")
+        async with client:
+            ended = inbox_of(client, "disconnect")
+            [peer] = server._peers
+            peer.abort(Closed(1006, "", None))
+            assert (await ended.next())[0] == 1006
+        for steps in range(12):
+            with anyio.move_on_after(steps / 500):
+                await client.connect()
+            await client.disconnect()
+        while server.get_clients():
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_the_environment_names_a_proxy_and_false_ignores_it(
     world: World, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +194,66 @@ async def test_a_proxy_that_refuses_is_named_with_its_status_and_without_credent
             f"cannot connect to {wire}://{HOST}:1: the proxy 127.0.0.1:{proxy.port}"
         )
         assert "secret" not in f"{caught.value!r} {cause!r} {client!r} {client.get_options()!r}"
+
+
+async def test_tls_within_tls_to_a_server_that_does_not_read_is_left_in_time(
+    world: World,
+    wire: str,
+    proxy_tls: ssl.SSLContext,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    authorities: str,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authorities)
+    proxy = ConnectProxy(tls=proxy_tls)
+    server = world.server(tls=server_tls, inbox_limit=1, shutdown_timeout=0.01)
+    async with world.conversation(server=server), proxy.serving():
+
+        @server.on("n")
+        async def hang(ctx: object) -> None:
+            await anyio.sleep_forever()
+
+        url = far(server, wire, secure=True)
+        client = world.client_of(url, tls=client_tls, proxy=proxy.url, close_timeout=0.05)
+        await client.connect()
+        for _ in range(150):
+            client.emit_binary("n", bytes(100_000))
+        with anyio.fail_after(PATIENCE / 2):
+            await client.disconnect()
+        assert client.get_state() == "disconnected"
+
+
+async def test_what_a_proxy_over_tls_says_is_told_like_what_others_say(
+    world: World, wire: str, proxy_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, authorities: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authorities)
+    for answer, words in (
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "HTTP 403 Forbidden"),
+        (b"HTTP/1.1 200", "the connection ended before a complete HTTP response"),
+        (RESET, "ended before|reset"),
+        (b"", "no connection within"),
+    ):
+        proxy = ConnectProxy(answer=answer, tls=proxy_tls)
+        with anyio.fail_after(PATIENCE):
+            async with proxy.serving():
+                timeout = PATIENCE if answer else 0.1
+                client = world.client_of(f"{wire}://{HOST}:1", proxy=proxy.url, connect_timeout=timeout)
+                with pytest.raises(ConnectError, match=rf"{words}") as caught:
+                    await client.connect()
+        assert f"the proxy 127.0.0.1:{proxy.port}" in str(caught.value)
+
+
+async def test_a_proxy_that_does_not_speak_tls_is_named(world: World, wire: str) -> None:
+    async def serve(stream: ByteStream) -> None:
+        await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await read_to_end(stream)
+
+    with anyio.fail_after(PATIENCE):
+        async with world.raw_server(serve) as port:
+            client = world.client_of(f"{wire}://{HOST}:1", proxy=f"https://127.0.0.1:{port}")
+            with pytest.raises(ConnectError, match=rf"the proxy .*:{port}: .* does not speak TLS on this"):
+                await client.connect()
 
 
 async def test_wrong_credentials_are_a_407_that_is_not_tried_again(

@@ -88,7 +88,7 @@ def test_what_is_wrong_with_the_credentials_is_told_without_them(
     [
         (b"", "the connection ended before a complete HTTP response had come"),
         (b"HTTP/1.1 200 OK\r\n", "the connection ended before a complete HTTP response had come"),
-        (b"\x15\x03\x03\x00\x02", "it looks like TLS; the proxy is to be spoken to in plain HTTP"),
+        (b"\x15\x03\x03\x00\x02", "it looks like TLS; use https:// for it"),
         (b"\x05\x00\x00\x00", "the proxy's answer is no valid HTTP/1.1 response"),
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header line has no colon"),
         (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 9000, "a header line is longer than 8192 bytes"),
