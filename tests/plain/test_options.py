@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -29,8 +30,8 @@ def test_the_keywords_are_the_fields_with_the_same_types(config: type, options: 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_docstring_names_every_option_of_its_own_in_order(config: type) -> None:
     own = [name for name in config.__annotations__ if not name.startswith("_")]
-    arguments = (config.__doc__ or "").partition("Raises:")[0]
-    documented = re.findall(r"^        (\w+): ", arguments, re.MULTILINE)
+    arguments = (inspect.getdoc(config) or "").partition("Raises:")[0]
+    documented = re.findall(r"^    (\w+): ", arguments, re.MULTILINE)
     assert documented == own
 
 
