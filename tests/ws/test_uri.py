@@ -26,7 +26,7 @@ from stelar_proto.ws.uri import WebSocketURL, parse_websocket_url
         ("ws://127.0.0.1:1", False, "127.0.0.1", 1, "/", "127.0.0.1:1"),
         ("ws://[::1]/", False, "::1", 80, "/", "[::1]"),
         ("ws://[2001:DB8:0:0::1]:8080", False, "2001:db8::1", 8080, "/", "[2001:db8::1]:8080"),
-        ("ws://[::ffff:1.2.3.4]", False, "::ffff:102:304", 80, "/", "[::ffff:102:304]"),
+        ("ws://[64:ff9b::1.2.3.4]", False, "64:ff9b::102:304", 80, "/", "[64:ff9b::102:304]"),
         ("ws://my_service.example.", False, "my_service.example.", 80, "/", "my_service.example."),
         ("ws://h?a=1", False, "h", 80, "/?a=1", "h"),
         ("ws://h/?", False, "h", 80, "/?", "h"),
