@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from stelar_proto import ws
 from stelar_proto.channel import Closed, Deadlines, State
+from stelar_proto.channel.config import SMALLEST_OUTBOX
 from stelar_proto.channel.outbox import FRAME_COST
 from stelar_proto.errors import StelarError
 from stelar_proto.session import (
@@ -160,8 +161,10 @@ class Driver:
         """Look at what must hold between any two calls."""
         session = self.session
         outbox, config = session.outbox, session.config
-        waiting = [*outbox._frames, *(frame for _, frame in outbox._kept)]
-        assert outbox.size == sum(len(frame) + FRAME_COST for frame in waiting) <= config.outbox_limit
+        waiting = [*outbox._frames, *(frame for _, frame, _ in outbox._kept)]
+        assert outbox.size == sum(len(frame) + FRAME_COST for frame in waiting)
+        spare = SMALLEST_OUTBOX if session.role is Role.CLIENT else 0  # for what the protocol says
+        assert outbox.size <= config.outbox_limit + spare
         assert len(session.acks) <= config.max_pending_acks
         deadline = session.next_deadline()
         if deadline is not None:
