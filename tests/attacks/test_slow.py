@@ -1,6 +1,7 @@
 """Those who take their time: nobody waits for them longer than it was said, and nobody else waits at all.
 
-All of it in virtual time, so that the limits are the ones that servers really have: their defaults.
+All of it in virtual time, so that the limits are the ones that servers really have: their defaults. What is
+in ``test_slow_sockets`` is the same over sockets, with limits of a moment.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ async def test_bytes_that_are_no_messages_keep_a_client_alive_and_cost_nothing_e
 
 
 async def test_pings_whose_answers_are_not_read_end_at_the_outbox(world: World, wire: str) -> None:
-    """Costs ``outbox_limit``, then the connection; a WARNING and ``dropped_messages`` tell."""
+    """Costs ``outbox_limit``, then the connection; a WARNING tells."""
     async with besieged(world, outbox_limit=64 * 1024) as siege, intruder(siege, wire) as deaf:
         ping = frame(2, "", b"") if wire == "tcp" else b"\x89\xfd\0\0\0\0" + b"x" * 125
         async with anyio.create_task_group() as tasks:
