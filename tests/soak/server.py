@@ -66,6 +66,18 @@ def can_be_told(peer: Any) -> bool:
     return peer.end is None and bool(peer.session.can_send)
 
 
+class Answering(dict[str, Any]):
+    """Who answers which requests; it counts those that nobody does: damage makes them of others."""
+
+    def __init__(self, handled: dict[str, int]) -> None:
+        self._handled = handled
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            self._handled["requests"] += 1
+        return super().get(name, default)
+
+
 class SoakServer:
     """The application: it numbers what it says to each room and to all, and keeps the accounts."""
 
@@ -80,6 +92,7 @@ class SoakServer:
         self.server = module.StelarServer(**OPTIONS)
         for move in ("join", "leave"):
             setattr(moves, move, self.counted(move, getattr(moves, move)))
+        self.server.ack_handlers = Answering(self.handled)
         on, on_ack = self.server.on, self.server.on_ack
         self.server.on_connection(lambda ctx: ctx.set_metadata("account", Account()))
         self.server.on_disconnect(self.left)
