@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stelar_proto import messages as m
@@ -196,9 +196,13 @@ def test_any_history(
         assert session.is_aborted or len(heard) == len(application.taken)
 
 
+GOODBYE_AND_MORE = b"\0\0\0\x1f\x0a\0\5errorRate" + bytes(11) + b"\x1f\x0a\0\5errorRate limit exceeded"
+"""An Error frame that was damaged, and what is no frame."""
+
 # --- Any stream -------------------------------------------------------------------------------------------
 
 
+@example(((Dialect.DOCUMENTED, Role.CLIENT), GOODBYE_AND_MORE), [])
 @given(st.one_of([st.tuples(st.just(kind), STREAMS[kind]) for kind in KINDS]), CUTS)
 def test_the_chunks_make_no_difference(heard: tuple[Kind, bytes], cuts: list[int]) -> None:
     kind, stream = heard
@@ -213,7 +217,9 @@ def test_the_chunks_make_no_difference(heard: tuple[Kind, bytes], cuts: list[int
             driver.flush()
         last = driver.events[-1]
         assert isinstance(last, Closed)
-        said_goodbye = kind[0] is not None and (last.code == 1001 or isinstance(last.error, PeerFailure))
+        # What comes behind a goodbye means nothing; a codec that has it in the same chunk may answer it.
+        was_left = last.error is None and (last.code != 1000 or kind[1] is Role.CLIENT)
+        said_goodbye = kind[0] is not None and (was_left or isinstance(last.error, PeerFailure))
         return (
             [*driver.events[:-1], last[:2], str(last.error)],
             [str(request.result()) for request in driver.requests],
