@@ -42,7 +42,7 @@ class ChannelConfig:
         problems = [
             f"{name} must be a positive number, not {value!r}"
             for name in ("connect_timeout", "heartbeat_interval", "heartbeat_timeout", "close_timeout")
-            if not _is_positive(value := getattr(self, name))
+            if not is_positive(value := getattr(self, name))
             and not (name == "heartbeat_interval" and value is None)
         ]
         problems += not_positive_whole(self, ("outbox_limit",))
@@ -62,7 +62,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, list(names), 1))
 
 
-def _is_positive(value: object) -> bool:
+def is_positive(value: object) -> bool:
+    """Tell whether ``value`` is a number above zero; neither True nor NaN is one."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 

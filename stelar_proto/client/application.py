@@ -11,7 +11,7 @@ from functools import partial, update_wrapper
 from typing import Any, Unpack
 
 from stelar_proto.channel import Deadlines, Runtime
-from stelar_proto.channel.config import check_options
+from stelar_proto.channel.config import check_options, is_positive
 from stelar_proto.channel.dialing import Route, establish
 from stelar_proto.channel.handlers import Handler
 from stelar_proto.channel.logs import choose_logger
@@ -72,12 +72,12 @@ class ClientApplication(ClientSending):
             ConnectionLost: the connection ended first.
             MessageError: the request cannot be sent.
             StateError: there is no connection, its outbox is full, or too many requests are in flight.
-            ValueError: the timeout is not positive.
+            ValueError: the timeout is not a positive number.
         """
         ack = check_event_name(event if ack_name is None else ack_name)
         if timeout is None:
             timeout = self.config.ack_timeout
-        if not timeout > 0:
+        if not is_positive(timeout):
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         link = self.usable_link()
         if link is None:

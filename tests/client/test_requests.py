@@ -191,8 +191,8 @@ def test_a_request_ends_with_its_timeout(house: House) -> None:
     assert client.get_unmatched_answers() == 1
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_is_positive(house: House, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), True, "1"])
+def test_a_timeout_is_a_positive_number(house: House, timeout: Any) -> None:
     client, server = house.pair()
     with pytest.raises(ValueError, match="timeout must be a positive number of seconds"):
         house.loop.run(client.request("x", timeout=timeout))
