@@ -260,9 +260,9 @@ class Lifecycle(ABC, Generic[P]):
         self._stopped = runtime.make_event()
         timeout = 0.0 if self.is_cut else self.config.shutdown_timeout
         ends_at = runtime.now() + timeout
-        self._stop_listening()
-        emptied = self.shut_down()
         try:
+            self._stop_listening()
+            emptied = self.shut_down()
             await runtime.wait_for(emptied, timeout)
             if not self.is_cut:
                 await self._wait_for_handlers(runtime, max(ends_at - runtime.now(), 0.0))
@@ -272,8 +272,10 @@ class Lifecycle(ABC, Generic[P]):
             await self._wait_for_handlers(runtime, _CANCEL_TIME)  # those of the ends that were cut, too
             await self._call_back(runtime, max(ends_at - runtime.now(), _CALLBACK_TIME))
         finally:
-            self.cut_all()  # cancelled: there is no time for goodbyes
-            await self._end(runtime)
+            try:
+                self.cut_all()  # cancelled: there is no time for goodbyes
+            finally:  # whatever went wrong, who waits for the end of this sees it
+                await self._end(runtime)
 
     def _excuse_caller(self) -> None:
         """Do not wait for the handler that stops the server, where handlers are waited for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -123,6 +124,18 @@ def test_who_stops_a_server_that_stops_waits_for_the_same(house: House, wire: st
     house.loop.advance(0.1)
     assert (first.is_done, second.is_done) == (True, True)
     house.loop.run(house.server.stop())
+
+
+@pytest.mark.parametrize("part", ["_stop_listening", "shut_down", "cut_all"])
+def test_a_stop_that_fails_ends_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    server = house.serve(shutdown_timeout=3)
+    with monkeypatch.context() as broken:
+        broken.setattr(server, part, Mock(side_effect=RuntimeError("another loop's")))
+        with pytest.raises(RuntimeError, match="another loop's"):
+            house.loop.run(server.stop())
+    house.loop.run(server.stop())  # nobody waits for ever
 
 
 def test_a_stop_that_is_cancelled_cuts_everybody(house: House, wire: str) -> None:
