@@ -88,7 +88,7 @@ class ServeConfig(WebSocketConfig):
         if not isinstance(self.graceful_shutdown, bool):
             problems.append(f"graceful_shutdown must be True or False, not {self.graceful_shutdown!r}")
         timeout = self.shutdown_timeout
-        if not (isinstance(timeout, int | float) and timeout >= 0):
+        if not (type(timeout) in (int, float) and timeout >= 0):
             problems.append(f"shutdown_timeout must be 0 or more seconds, not {timeout!r}")
         if isinstance(self.origins, str):
             problems.append(f"origins is a sequence of origins: [{self.origins!r}]")

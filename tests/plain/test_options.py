@@ -89,6 +89,7 @@ def test_every_option_has_a_default_that_makes_sense(config: Any) -> None:
             ["outbox_limit must be 1024 or more: the protocol needs that itself, not 1023"],
         ),
         (ServeConfig, {"shutdown_timeout": "x"}, ["shutdown_timeout must be 0 or more seconds, not 'x'"]),
+        (ServeConfig, {"shutdown_timeout": True}, ["shutdown_timeout must be 0 or more seconds, not True"]),
         (
             ServeConfig,
             {"connect_timeout": float("nan")},
