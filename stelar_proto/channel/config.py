@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
@@ -49,12 +49,26 @@ class ChannelConfig:
         return problems
 
 
-def check_options(config: type, options: Iterable[str], owner: str) -> None:
-    """Raise :class:`TypeError` if ``config`` has no such option: ``owner`` is whose options it holds."""
+def check_options(config: type, options: Mapping[str, object], owner: str) -> None:
+    """Raise :class:`TypeError` if there are options that ``config`` does not have.
+
+    It names all of them, and what is wrong with the others.
+
+    Arguments:
+        config: the class that is made of the options.
+        options: by name.
+        owner: whose they are.
+    """
     names = {field.name for field in fields(config)}
-    for name in options:
-        if name not in names:
-            raise TypeError(f"{owner} has no option {name!r}{did_you_mean(name, names)}")
+    problems = [
+        f"{owner} has no option {name!r}{did_you_mean(name, names)}" for name in options if name not in names
+    ]
+    if problems:
+        try:
+            config(**{name: value for name, value in options.items() if name in names})
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+        raise TypeError("; ".join(problems))
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -108,3 +108,11 @@ def test_an_option_that_does_not_exist_is_named_with_what_may_be_meant() -> None
         check_options(ChannelConfig, {"close_timout": 1}, "a server")
     with pytest.raises(TypeError, match=r"^a server has no option 'xyz'$"):
         check_options(ChannelConfig, {"xyz": 1}, "a server")
+
+
+def test_options_that_do_not_exist_are_named_with_what_is_wrong_with_the_others() -> None:
+    words = r"^it has no option 'a'; it has no option 'b'; close_timeout must be a positive number, not 0$"
+    with pytest.raises(TypeError, match=words):
+        check_options(ChannelConfig, {"a": 1, "close_timeout": 0, "b": 2}, "it")
+    with pytest.raises(TypeError, match=r"^it has no option 'a'$"):
+        check_options(ChannelConfig, {"a": 1, "close_timeout": 1}, "it")
